@@ -1,0 +1,44 @@
+"""YAML, read strictly: one mapping, no key twice, no tags that make objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from eksml.errors import InvalidSpec, Problem
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and refuses a key that is written twice (PyYAML lets the last one win)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is written twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str, source: str) -> dict[str, Any]:
+    """The one mapping in ``text``; ``source`` names it in errors.
+
+    Raises:
+        InvalidSpec: not YAML, or not a mapping of names.
+    """
+    try:
+        loaded = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidSpec([Problem(source, f"is not valid YAML: {error}.")]) from error
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        problem = Problem(source, "does not hold fields.", "Write such as «name: laptop».")
+        raise InvalidSpec([problem])
+    return loaded
+
+
+def dump_yaml(fields: dict[str, Any]) -> str:
+    """As block YAML, in the order given."""
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
