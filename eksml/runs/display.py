@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from dataclasses import dataclass
@@ -161,13 +162,12 @@ class Panel(Silent):
 
     def show(self, view: View) -> None:
         """Replace the panel."""
-        from IPython.display import HTML, display
-
         from eksml.runs.notebook import panel_html
 
-        html = HTML(panel_html(view, self._curve(view)))
+        shell: Any = importlib.import_module("IPython.display")
+        html = shell.HTML(panel_html(view, self._curve(view)))
         if self._handle is None:
-            self._handle = display(html, display_id=True)
+            self._handle = shell.display(html, display_id=True)
         else:
             self._handle.update(html)
 

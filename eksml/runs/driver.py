@@ -22,6 +22,7 @@ from eksml.errors import (
 )
 from eksml.runs import lease
 from eksml.runs.control import Stop, clear_stop, read_stop, request_stop
+from eksml.runs.credentials import check_config
 from eksml.runs.journal import Journal, source_name
 from eksml.runs.receipt import Kind, event, receipt
 from eksml.runs.record import (
@@ -74,10 +75,12 @@ def create(
 
     Raises:
         InvalidSpec: The name cannot be a run's.
+        CallError: There are AWS credentials in the configuration.
         RunNameInUse: A run of that name is going on, or has succeeded.
     """
     name = name or new_name(verb)
     check_name(name)
+    check_config(config, "config")
     run = storage / name
     record = RunRecord(
         name=name,

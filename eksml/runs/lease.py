@@ -63,8 +63,8 @@ class Owner(BaseModel):
         """Whether the process still exists. Ask only where :meth:`is_here`."""
         try:
             process = psutil.Process(self.pid)
-            same = bool(abs(process.create_time() - self.pid_started_s) < 2.0)
-            return same and bool(process.status() != psutil.STATUS_ZOMBIE)
+            same = abs(process.create_time() - self.pid_started_s) < 2.0
+            return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
