@@ -174,7 +174,10 @@ class URI:
         return iter(sorted(files))
 
     def folders(self) -> Iterator[URI]:
-        """The folders directly in this one that hold a file, at any depth; sorted by name."""
+        """The folders directly in this one that hold a file, at any depth; sorted by name.
+
+        A server with real directories may show one for some seconds after it was emptied.
+        """
         _, folders = self.store.scan(self, recursive=False)
         return iter(sorted(folders))
 
@@ -185,7 +188,7 @@ class URI:
         self.store.delete([self])
 
     def check_writable(self) -> None:
-        """Prove, by writing and deleting a file, that this folder can be written, before a run.
+        """Prove, before a run, that files can be listed, written, read and deleted in this folder.
 
         Leaves nothing behind but the local folder, which it may create.
 
@@ -195,8 +198,12 @@ class URI:
             StorageUnavailable: the storage cannot be reached, or is full.
         """
         probe = self / f".eksml-probe-{secrets.token_hex(6)}"
+        self.store.scan(probe, recursive=False)
         self.store.write(probe, [memoryview(b"x")], if_absent=True)
-        self.store.delete([probe])
+        try:
+            self.store.read(probe)
+        finally:
+            self.store.delete([probe])
 
 
 @dataclass(frozen=True, slots=True, order=True)

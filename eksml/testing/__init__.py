@@ -1,0 +1,17 @@
+"""Fault tools for your own tests: a real S3 server, and a proxy that makes it misbehave.
+
+::
+
+    with S3Server() as s3, FaultProxy(s3.endpoint, fail_503=0.2, reset=0.1) as proxy:
+        storage = s3.make_bucket("models")
+        os.environ |= s3.env(proxy.endpoint)
+        ...                                   # everything must still succeed
+        print(proxy.num_requests, proxy.faults)
+
+Needs the extra ``eksml[dev]``.
+"""
+
+from eksml.testing.fault_proxy import Fault, FaultProxy, Seen
+from eksml.testing.s3_server import S3Server
+
+__all__ = ["Fault", "FaultProxy", "S3Server", "Seen"]
