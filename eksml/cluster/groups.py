@@ -38,8 +38,13 @@ _LABEL_WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
+def is_name(text: str) -> bool:
+    """Whether KubeRay would take ``text`` as the name of a cluster or group."""
+    return len(text) <= 53 and bool(_DNS_1035.fullmatch(text))
+
+
 def _dns_name(name: str) -> str:
-    if len(name) > 53 or not _DNS_1035.fullmatch(name):
+    if not is_name(name):
         raise ValueError(
             "not a DNS-1035 name of at most 53 characters: use a–z, 0–9 and '-', "
             "beginning with a letter and not ending with '-'"

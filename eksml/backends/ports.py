@@ -1,0 +1,30 @@
+"""Free ports of this machine."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+_BELOW_EPHEMERAL = range(20_000, 32_000)
+"""Outgoing connections take their ports from 32,768 up: a port found free here stays free."""
+
+
+def free_ports(count: int) -> list[int]:
+    """That many different ports which nobody listens on now."""
+    found: list[int] = []
+    # A new generator: a seeded one would hand the same ports to clusters that start together.
+    for port in random.SystemRandom().sample(_BELOW_EPHEMERAL, len(_BELOW_EPHEMERAL)):
+        if len(found) == count:
+            break
+        if _is_free(port):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+        return True
