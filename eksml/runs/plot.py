@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from eksml.errors import MissingExtra
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def losses(name: str, metrics: pd.DataFrame, path: str | None = None) -> Figure:
+def losses(name: str, metrics: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> Figure:
     """Every metric with ``loss`` in its name over the steps, else every number.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -167,7 +168,7 @@ class Run:
         events = [entry.record for entry in read(self.uri / "events")]
         return receipt(events, now_s=None if self.state in ENDED else time.time())
 
-    def plot(self, path: str | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """The losses over the steps, as a matplotlib figure; also saved if ``path`` is given.
 
         Raises:

@@ -45,7 +45,7 @@ class Tail:
                 continue
             self._seen[stat.uri.name] = len(data)
             source, _ = split_chunk(stat.uri.name)
-            found += _parse(stat.uri, source, data, seen)
+            found += parse(stat.uri, source, data, seen)
         return found
 
 
@@ -80,7 +80,7 @@ def text_lines(entries: Iterable[Entry]) -> Iterator[str]:
         yield str(entry.record["text"])
 
 
-def _parse(uri: URI, source: str, data: bytes, start: int) -> Iterator[Entry]:
+def parse(uri: URI, source: str, data: bytes, start: int) -> Iterator[Entry]:
     number = data.count(b"\n", 0, start)
     for line in data[start:].splitlines():
         number += 1
