@@ -117,7 +117,7 @@ def commit(folder: URI, parts: Iterable[Part], meta: Mapping[str, Any] | None = 
         _patiently(lambda: (folder / MANIFEST).write_bytes(text, if_absent=True))
     except AlreadyExists as error:
         # It is ours if an earlier round wrote it and the answer was lost
-        if (folder / MANIFEST).read_bytes() != text:
+        if _patiently((folder / MANIFEST).read_bytes) != text:
             raise AlreadyExists(
                 f"{folder} was committed by another writer; what this one wrote is not part of it."
             ) from error
