@@ -1,0 +1,154 @@
+"""Drives a training run with Ray Train: in the caller's process, or as a job on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from eksml.errors import RunCancelled, RunFailed
+from eksml.runs import ErrorRecord
+from eksml.runs.driver import Attempt
+from eksml.storage import URI
+from eksml.training import incarnation
+from eksml.training.data import datasets_of
+from eksml.training.job import TrainJob
+from eksml.training.restarts import Restarts
+from eksml.training.worker import Assignment, run_worker
+
+_RAY_SETTINGS = {
+    # A killed worker is noticed within this time; Ray's default is 2 s
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Ray's 60 s are shorter than a GPU node takes to boot when a group scales from zero (ray#60376)
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+}
+
+
+def connect(paths: tuple[Path, ...] = (), working_dir: Path | None = None) -> None:
+    """Use the Ray that is running (``ray.init`` was called, or RAY_ADDRESS), else start one here.
+
+    Args:
+        paths: Folders to put on the workers' ``sys.path``.
+        working_dir: The workers' working directory.
+    """
+    import ray
+
+    for name, value in _RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if ray.is_initialized():
+        return
+    runtime_env: dict[str, Any] = {}
+    if paths:
+        runtime_env["py_modules"] = [str(path) for path in paths if path != working_dir]
+    if working_dir:
+        runtime_env["working_dir"] = str(working_dir)
+    where = {} if os.environ.get("RAY_ADDRESS") else _embedded()
+    ray.init(runtime_env=runtime_env or None, logging_level=logging.WARNING, **where)
+
+
+def _embedded() -> dict[str, Any]:
+    """A Ray of this process's own. «local»: never join one that somebody else started here."""
+    return {"address": "local", "num_cpus": max(4, os.cpu_count() or 1)}
+
+
+def drive(
+    run: URI,
+    function: Callable[..., Any],
+    config: Mapping[str, Any],
+    job: TrainJob,
+    data: Mapping[str, Any],
+) -> None:
+    """Train to the end, or to what ends it; leaves everything in the run's folder.
+
+    Raises:
+        RunFailed: The function failed, or its workers did too often. The user's traceback first.
+        RunCancelled: It was asked to stop.
+        Fenced: Another process took the run over.
+    """
+    with Attempt(run) as attempt:
+        before = incarnation.newest(run)
+        try:
+            result = _fit(attempt, function, config, job, data)
+        except Exception as error:
+            raise _explained(attempt, before, error) from error
+        finally:
+            restarts = max(0, incarnation.newest(run) - before - 1)
+            attempt.update(restarts=attempt.record.restarts + restarts)
+        if stop := attempt.stop_requested():
+            raise RunCancelled(f"{run.name} was stopped at a checkpoint: {stop.stop}.")
+        attempt.write_result(result)
+
+
+def _fit(
+    attempt: Attempt,
+    function: Callable[..., Any],
+    config: Mapping[str, Any],
+    job: TrainJob,
+    data: Mapping[str, Any],
+) -> Any:
+    from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    run = attempt.run
+    path, filesystem = _ray_storage(run)
+    resources = dict(job.resources)
+    trainer = TorchTrainer(
+        run_worker,
+        train_loop_config={"assignment": Assignment(run, attempt.number, function, config, job)},
+        scaling_config=ScalingConfig(
+            num_workers=job.workers,
+            use_gpu=resources.get("GPU", 0) > 0,
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            # Restarts decides; Ray Train only obeys
+            failure_config=FailureConfig(max_failures=-1),
+            callbacks=[Restarts(run, job.max_failures).callback()],
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+        datasets=datasets_of(data),
+        dataset_config=DataConfig(execution_options=_ordered()),
+    )
+    return trainer.fit().return_value
+
+
+def _ordered() -> Any:
+    """Blocks in their order: without it a resume could not find its place in the data."""
+    from ray.data import ExecutionOptions
+
+    return ExecutionOptions(preserve_order=True)
+
+
+def _ray_storage(run: URI) -> tuple[str, Any]:
+    """Where checkpoints of plain ``ray.train`` functions go: path and filesystem for Ray Train."""
+    if run.scheme == "file":
+        return run.key, None
+    from pyarrow.fs import S3FileSystem
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return f"{run.bucket}/{run.key}", S3FileSystem(endpoint_override=endpoint, region=region)
+
+
+def _explained(attempt: Attempt, before: int, error: Exception) -> Exception:
+    """The error as its user should see it: their own exception, not the layers around it."""
+    if stop := attempt.stop_requested():
+        return RunCancelled(f"{attempt.run.name} was stopped: {stop.stop}.")
+    newest = incarnation.newest(attempt.run)
+    root = incarnation.read_failures(attempt.run, newest).root if newest > before else None
+    if root is None:
+        return RunFailed(f"{attempt.run.name} failed: {_innermost(error)}")
+    attempt.fail(root)
+    return RunFailed(f"{root.traceback}\n\n{attempt.run.name} failed on rank {root.rank}.")
+
+
+def _innermost(error: Exception) -> str:
+    """What Ray Train's error is about."""
+    cause = getattr(error, "controller_failure", None) or error
+    return str(ErrorRecord.of(cause).message)
