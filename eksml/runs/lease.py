@@ -22,6 +22,8 @@ from eksml.storage import URI
 HEARTBEAT_S = 5.0
 STALE_S = 20.0
 """Age at which a lease says nothing any more: three lost heartbeats and one to spare."""
+PREPARING_S = 120.0
+"""The same for a process that creates the run and sends its job, which has no heartbeat yet."""
 LEASE = "lease.json"
 ATTEMPTS = "attempts"
 
@@ -108,7 +110,8 @@ def live_owner(run: URI) -> Owner | None:
         if owner.pid != os.getpid():
             return owner
     stat = uri.stat()
-    return owner if stat is not None and stat.age_s < STALE_S else None
+    limit_s = PREPARING_S if owner.preparing else STALE_S
+    return owner if stat is not None and stat.age_s < limit_s else None
 
 
 def last_attempt(run: URI) -> int:
