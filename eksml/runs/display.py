@@ -75,7 +75,7 @@ def display_for(name: str, wanted: bool) -> Display:
     """The display that fits where this process runs."""
     if not wanted:
         return Silent()
-    if _in_notebook():
+    if in_notebook():
         return Panel()
     if sys.stderr.isatty():
         return Bar(name)
@@ -198,7 +198,8 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Whether this process is a notebook's kernel."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return type(shell).__name__ == "ZMQInteractiveShell"

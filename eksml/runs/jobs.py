@@ -65,13 +65,17 @@ class Jobs:
             "runtime_env": runtime_env or {},
             "metadata": metadata or {},
         }
-        try:
-            self._call("POST", "/api/jobs/", body)
-        except ClusterError:
-            job = self.status(submission_id)
-            if job.status == "GONE":
-                raise
-            return job
+        for attempt in range(1, TRIES + 1):
+            try:
+                self._call("POST", "/api/jobs/", body, tries=1)
+            except ClusterError as error:
+                job = self.status(submission_id)  # it may have arrived, and only the answer is lost
+                if job.status != "GONE":
+                    return job
+                if attempt == TRIES or not isinstance(error, ClusterNotUp):
+                    raise
+            else:
+                break
         return Job(submission_id, "PENDING")
 
     def status(self, submission_id: str, *, tries: int = TRIES) -> Job:

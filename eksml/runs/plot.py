@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING
 
 from eksml.errors import MissingExtra
+from eksml.runs.display import in_notebook
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,4 +37,6 @@ def losses(name: str, metrics: pd.DataFrame, path: str | os.PathLike[str] | None
         axes.legend()
     if path is not None:
         figure.savefig(path, dpi=150)
+    if in_notebook():  # else only figures of pyplot are drawn there
+        importlib.import_module("matplotlib_inline.backend_inline").set_matplotlib_formats("png")
     return figure
