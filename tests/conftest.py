@@ -41,3 +41,15 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> URI:
         return URI.parse(tmp_path / "root")
     bucket: URI = request.getfixturevalue("bucket")
     return bucket / "root"
+
+
+@pytest.fixture(scope="session")
+def embedded_ray():
+    """One Ray for all tests of this session that need one in their own process."""
+    import ray
+
+    from eksml.training.engine import connect
+
+    connect(num_cpus=8)
+    yield
+    ray.shutdown()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
+
 from eksml.errors import CallError
 from eksml.runs.call import unpack
 from eksml.runs.record import read_record
@@ -23,6 +27,10 @@ def run_driver(run: URI) -> None:
             "Call eksml.train there again with the same name."
         )
     call = unpack(URI.parse(record.spec["call"]))
-    connect(call.paths, call.working_dir)
     job = TrainJob.model_validate(record.spec["job"])
-    drive(run, call.function, call.config["config"], job, call.config["data"])
+    with tempfile.TemporaryDirectory(prefix="eksml-") as folder:
+        # Ray sends one folder to every node. The working folder comes first and so goes on top
+        for path in reversed(call.paths):
+            shutil.copytree(path, folder, dirs_exist_ok=True)
+        connect(working_dir=Path(folder) if call.paths else None)
+        drive(run, call.function, call.config["config"], job, call.config["data"])

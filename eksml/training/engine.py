@@ -27,12 +27,12 @@ _RAY_SETTINGS = {
 }
 
 
-def connect(paths: tuple[Path, ...] = (), working_dir: Path | None = None) -> None:
+def connect(working_dir: Path | None = None, num_cpus: int | None = None) -> None:
     """Use the Ray that is running (``ray.init`` was called, or RAY_ADDRESS), else start one here.
 
     Args:
-        paths: Folders to put on the workers' ``sys.path``.
-        working_dir: The workers' working directory.
+        working_dir: Becomes the workers' working directory, on every node.
+        num_cpus: Logical CPUs of a Ray that is started here; at least 4, even on fewer cores.
     """
     import ray
 
@@ -40,18 +40,20 @@ def connect(paths: tuple[Path, ...] = (), working_dir: Path | None = None) -> No
         os.environ.setdefault(name, value)
     if ray.is_initialized():
         return
+    address = os.environ.get("RAY_ADDRESS")
+    where = {} if address else _embedded(num_cpus)
     runtime_env: dict[str, Any] = {}
-    if paths:
-        runtime_env["py_modules"] = [str(path) for path in paths if path != working_dir]
+    if address:
+        # Some of Ray's own actors look for their cluster, and find others on the same machine
+        runtime_env["env_vars"] = {"RAY_ADDRESS": address}
     if working_dir:
         runtime_env["working_dir"] = str(working_dir)
-    where = {} if os.environ.get("RAY_ADDRESS") else _embedded()
-    ray.init(runtime_env=runtime_env or None, logging_level=logging.WARNING, **where)
+    ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, **where)
 
 
-def _embedded() -> dict[str, Any]:
+def _embedded(num_cpus: int | None) -> dict[str, Any]:
     """A Ray of this process's own. «local»: never join one that somebody else started here."""
-    return {"address": "local", "num_cpus": max(4, os.cpu_count() or 1)}
+    return {"address": "local", "num_cpus": num_cpus or max(4, os.cpu_count() or 1)}
 
 
 def drive(
@@ -93,11 +95,12 @@ def _fit(
     from ray.train.torch import TorchTrainer
 
     run = attempt.run
+    assignment = Assignment.of(run, attempt.number, function, config, job)
     path, filesystem = _ray_storage(run)
     resources = dict(job.resources)
     trainer = TorchTrainer(
         run_worker,
-        train_loop_config={"assignment": Assignment(run, attempt.number, function, config, job)},
+        train_loop_config={"assignment": assignment},
         scaling_config=ScalingConfig(
             num_workers=job.workers,
             use_gpu=resources.get("GPU", 0) > 0,

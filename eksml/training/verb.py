@@ -154,7 +154,7 @@ def _target(job: TrainJob, cluster: Cluster | Running | str | Path | None) -> Ru
 
     target = backends.of(cluster)
     if target is not None:
-        preflight(job.demand, target.spec if target.spec is not None else target.offers())
+        preflight(job.demand, target.offers())
         return target
     import ray
 

@@ -42,9 +42,30 @@ class Assignment:
 
     run: URI
     attempt: int
-    function: Function
-    config: Mapping[str, Any]
+    call: bytes
+    """The function and its configuration, pickled: Ray's controller passes them on unopened, since
+    it lacks the modules that they may need."""
+    paths: tuple[str, ...]
+    """The driver's ``sys.path``, for modules that lie on the same machine."""
     job: TrainJob
+
+    @classmethod
+    def of(
+        cls, run: URI, attempt: int, function: Function, config: Mapping[str, Any], job: TrainJob
+    ) -> Assignment:
+        """Pack the function for the workers."""
+        import cloudpickle
+
+        paths = tuple(os.path.abspath(path) for path in sys.path)
+        return cls(run, attempt, cloudpickle.dumps((function, dict(config))), paths, job)
+
+    def open(self) -> tuple[Function, dict[str, Any]]:
+        """The function and its configuration, in the worker."""
+        import cloudpickle
+
+        sys.path += [path for path in self.paths if path not in sys.path]
+        function, config = cloudpickle.loads(self.call)
+        return function, config
 
 
 def takes_context(function: Function) -> bool:
@@ -74,9 +95,10 @@ def run_worker(loop_config: dict[str, Any]) -> Any:
     logs = Journal(assignment.run / "logs", source_name(assignment.attempt, number, f"rank{rank}"))
     with logs, tee(logs):
         try:
-            if takes_context(assignment.function):
-                return _run_with_context(assignment, where, number)
-            return _run_plain(assignment, where, number)
+            function, config = assignment.open()
+            if takes_context(function):
+                return _run_with_context(assignment, function, config, where, number)
+            return _run_plain(assignment, function, config, where, number)
         except Stopped as stopped:
             return _stopped(assignment, stopped, rank, number)
         except Exception as error:
@@ -93,13 +115,15 @@ def _incarnation(assignment: Assignment, rank: int, world: int) -> int:
     return number
 
 
-def _run_plain(assignment: Assignment, where: Any, number: int) -> Any:
+def _run_plain(
+    assignment: Assignment, function: Function, config: dict[str, Any], where: Any, number: int
+) -> Any:
     """A function that uses ``ray.train`` itself."""
     _exit_on_stop(assignment.run)
     with _reporting(assignment, where, number, 0) as reporter:
         reporter.loop_started(0, None)
-        arguments = [dict(assignment.config)] if _wants_config(assignment.function) else []
-        return as_result(assignment.function(*arguments))
+        arguments = [config] if inspect.signature(function).parameters else []
+        return as_result(function(*arguments))
 
 
 def _exit_on_stop(run: URI) -> None:
@@ -116,7 +140,9 @@ def _exit_on_stop(run: URI) -> None:
     threading.Thread(target=watch, name="eksml-stop", daemon=True).start()
 
 
-def _run_with_context(assignment: Assignment, where: Any, number: int) -> Any:
+def _run_with_context(
+    assignment: Assignment, function: Function, config: dict[str, Any], where: Any, number: int
+) -> Any:
     """A function that is written for ``ctx``."""
     import ray.train
 
@@ -152,7 +178,7 @@ def _run_with_context(assignment: Assignment, where: Any, number: int) -> Any:
             checkpoint=checkpoint,
         )
         ctx = Context(
-            config=assignment.config,
+            config=config,
             rank=rank,
             world_size=world,
             local_rank=where.get_local_rank(),
@@ -160,7 +186,7 @@ def _run_with_context(assignment: Assignment, where: Any, number: int) -> Any:
             loop=loop,
         )
         try:
-            result = as_result(assignment.function(ctx))
+            result = as_result(function(ctx))
             loop.finish()
             return result
         finally:
@@ -255,10 +281,6 @@ def as_result(value: Any, path: str = "result") -> Any:
         f"{path} is a {type(value).__name__}, which a run's result cannot hold. Return numbers, "
         "texts, lists and dictionaries; model weights are in run.checkpoints()."
     )
-
-
-def _wants_config(function: Function) -> bool:
-    return bool(inspect.signature(function).parameters)
 
 
 def _nodes(where: Any) -> int:

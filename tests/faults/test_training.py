@@ -1,0 +1,147 @@
+"""Kill a training run anywhere: it ends with the weights and losses of one that was not killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import eksml
+from eksml.runs.lease import read_lease
+from eksml.runs.progress import read_progress
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
+from loops import fit, outcome
+
+KILLS = int(os.environ.get("EKSML_KILLS", "2"))
+"""Kill points of each kind; `make faults` asks for 20."""
+KILLS_A_RUN = 5
+TOTAL, EVERY = 120, 10
+CALL = {
+    "workers": 2,
+    "checkpoint": {"every_steps": EVERY},
+    "max_failures": KILLS_A_RUN,
+}
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(embedded_ray, tmp_path_factory):
+    """What a run gives that nothing happens to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return outcome(eksml.train(fit, config={"total": TOTAL}, storage=folder, **CALL))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head and two workers, each able to hold one rank."""
+    spec = eksml.Cluster(
+        name=f"faults-{os.getpid()}",
+        head={"cpus": 1, "resources": {}},
+        groups=(eksml.cpu(name="cpu", cpus=1, nodes=2),),
+    )
+    with spec.up() as running:
+        yield running
+
+
+def kill_points(count: int) -> list[list[int]]:
+    """Random steps to kill at, ascending, a few for each run; the seed is printed."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    sizes = [min(KILLS_A_RUN, count - i) for i in range(0, count, KILLS_A_RUN)]
+    return [sorted(rng.sample(range(3, TOTAL - 5), size)) for size in sizes]
+
+
+def wait_for_step(run, step: int, timeout_s: float = 180) -> None:
+    """Wait until the run is past ``step`` in an incarnation that works."""
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s:
+        progress = read_progress(run.uri)
+        if progress and progress.phase == "running" and progress.step >= step:
+            return
+        assert run.state in ("pending", "running"), run.why()
+        time.sleep(0.1)
+    raise AssertionError(f"step {step} not reached: {run.why()}")
+
+
+def pid_of(folder: Path, rank: int) -> int:
+    return int((folder / f"rank{rank}").read_text())
+
+
+def test_a_killed_worker_changes_nothing(embedded_ray, undisturbed, tmp_path):
+    for points in kill_points(KILLS):
+        config = {"total": TOTAL, "sleep_s": 0.05, "pids": str(tmp_path)}
+        run = eksml.train(fit, config=config, storage=tmp_path / "runs", wait=False, **CALL)
+        for count, point in enumerate(points):
+            wait_for_step(run, point)
+            os.kill(pid_of(tmp_path, count % 2), signal.SIGKILL)
+        run.wait(progress=False)
+        assert outcome(run) == undisturbed
+        assert run.receipt().restarts == len(points)
+
+
+def test_a_killed_node_changes_nothing(cluster, undisturbed, tmp_path):
+    for points in kill_points(KILLS):
+        config = {"total": TOTAL, "sleep_s": 0.1, "pids": str(tmp_path)}
+        run = eksml.train(
+            fit, config=config, storage=tmp_path / "runs", cluster=cluster, wait=False, **CALL
+        )
+        for point in points:
+            wait_for_step(run, point)
+            session = os.getsid(pid_of(tmp_path, 1))
+            [node] = [node for node in cluster.nodes() if node.pid == session]
+            cluster.kill(node.id)
+        run.wait(progress=False)
+        assert outcome(run) == undisturbed
+
+
+def test_a_killed_driver_on_a_cluster_changes_nothing(cluster, undisturbed, tmp_path):
+    for points in kill_points(KILLS):
+        config = {"total": TOTAL, "sleep_s": 0.1, "pids": str(tmp_path)}
+        run = eksml.train(
+            fit, config=config, storage=tmp_path / "runs", cluster=cluster, wait=False, **CALL
+        )
+        for point in points:
+            wait_for_step(run, point)
+            os.kill(read_lease(run.uri).pid, signal.SIGKILL)
+        run.wait(progress=False)
+        assert outcome(run) == undisturbed
+        assert run.receipt().attempts == len(points) + 1
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {loops!r})
+import eksml
+from loops import fit
+eksml.train(fit, config={config!r}, storage={storage!r}, name="again", **{call!r})
+"""
+
+
+def test_a_killed_script_goes_on_when_it_is_started_again(undisturbed, tmp_path):
+    config = {"total": TOTAL, "sleep_s": 0.05}
+    script = SCRIPT.format(
+        loops=str(Path(__file__).parent.parent / "training"),
+        config=config,
+        storage=str(tmp_path),
+        call=CALL,
+    )
+    [points] = kill_points(1)
+    first = subprocess.Popen([sys.executable, "-c", script])
+    while not (tmp_path / "again" / "run.json").exists():
+        time.sleep(0.1)
+    run = eksml.get_run("again", storage=tmp_path)
+    wait_for_step(run, points[0])
+    first.kill()
+    first.wait()
+    assert run.state == "interrupted"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert outcome(run) == undisturbed
