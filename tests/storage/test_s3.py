@@ -129,7 +129,9 @@ def test_missing_credentials_are_told_with_the_remedy(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    with pytest.raises(AccessDenied, match=r"No valid AWS credentials.*aws configure.*Pod Identity"):
+    with pytest.raises(
+        AccessDenied, match=r"No valid AWS credentials.*aws configure.*Pod Identity"
+    ):
         bucket.check_writable()
 
 
@@ -168,13 +170,6 @@ def test_a_call_is_tried_five_times_and_no_more(proxy: FaultProxy, bucket: URI) 
     assert [seen.fault for seen in proxy.seen] == ["503"] * TRIES
 
 
-def test_s3_that_is_down_is_named_with_its_endpoint(proxy: FaultProxy, bucket: URI) -> None:
-    proxy.down()
-    host = proxy.endpoint.removeprefix("http://")
-    with pytest.raises(StorageUnavailable, match=f"S3 at {host} did not complete .* 5 tries"):
-        (bucket / "run.json").read_json()
-
-
 @pytest.mark.parametrize("data", [b"small", LARGE], ids=["one request", "multipart"])
 def test_a_conditional_write_whose_answer_was_lost_still_succeeds(
     proxy: FaultProxy, bucket: URI, data: bytes
@@ -189,9 +184,9 @@ def test_a_conditional_write_whose_answer_was_lost_still_succeeds(
 
 
 def test_an_answer_that_is_cut_is_read_again(proxy: FaultProxy, bucket: URI) -> None:
-    data = os.urandom(2 * PART_BYTES)
+    data = os.urandom(PART_BYTES + PART_BYTES // 2)
     (bucket / "large").write_bytes(data)
-    proxy.once("cut", method="GET")
+    proxy.once("cut", method="GET")  # the first part, once more, the second part, once more
     proxy.once("cut", method="GET", skip=1)
     assert (bucket / "large").read_bytes() == data
     assert proxy.faults == {"cut": 2}
