@@ -17,11 +17,11 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from eksml.errors import (
     AlreadyExists,
@@ -29,20 +29,14 @@ from eksml.errors import (
     InvalidSpec,
     NotFound,
     Problem,
-    StorageUnavailable,
 )
 from eksml.storage.buffers import Buffer, Data, sha256_of, size_of, views_of
+from eksml.storage.patience import patiently
 from eksml.storage.uri import URI
-
-T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 _FORMAT = "eksml-set-1"
 _PARALLEL_PARTS = 4
-_ROUNDS = 3
-"""A part or manifest is worth more than one call's tries; but see ``_PATIENCE_S``."""
-_PATIENCE_S = 20.0
-"""No new round begins after this, so that storage that is down is told in bounded time."""
 _INLINE_BYTES = 2**20
 
 
@@ -114,10 +108,10 @@ def commit(folder: URI, parts: Iterable[Part], meta: Mapping[str, Any] | None = 
     manifest = Manifest(tuple(parts), dict(meta or {}), time.time())
     text = _encode(manifest)
     try:
-        _patiently(lambda: (folder / MANIFEST).write_bytes(text, if_absent=True))
+        patiently(lambda: (folder / MANIFEST).write_bytes(text, if_absent=True))
     except AlreadyExists as error:
         # It is ours if an earlier round wrote it and the answer was lost
-        if _patiently((folder / MANIFEST).read_bytes) != text:
+        if patiently((folder / MANIFEST).read_bytes) != text:
             raise AlreadyExists(
                 f"{folder} was committed by another writer; what this one wrote is not part of it."
             ) from error
@@ -148,7 +142,7 @@ def read_manifest(folder: URI) -> Manifest | None:
     """
     uri = folder / MANIFEST
     try:
-        return _decode(uri, _patiently(uri.read_bytes))
+        return _decode(uri, patiently(uri.read_bytes))
     except NotFound:
         return None
 
@@ -164,7 +158,7 @@ def read_part(folder: URI, part: Part | str) -> bytearray:
         part = _manifest_of(folder).part(part)
     uri = folder / part.file
     try:
-        data = _patiently(lambda: uri.store.read(uri))
+        data = patiently(lambda: uri.store.read(uri))
     except NotFound as error:
         raise Damaged(f"{uri} is missing from the set in {folder}.") from error
     if len(data) != part.size:
@@ -209,18 +203,7 @@ def _write_anew(folder: URI, name: str, views: list[memoryview]) -> str:
         (folder / file).write_bytes(views)
         return file
 
-    return _patiently(write)
-
-
-def _patiently(work: Callable[[], T]) -> T:
-    began = time.monotonic()
-    for _ in range(1, _ROUNDS):
-        try:
-            return work()
-        except StorageUnavailable:
-            if time.monotonic() - began > _PATIENCE_S:
-                raise
-    return work()
+    return patiently(write)
 
 
 def _encode(manifest: Manifest) -> bytes:

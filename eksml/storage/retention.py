@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from eksml.errors import Damaged, InvalidSpec, Problem
 from eksml.storage.commit import MANIFEST, Manifest, read_manifest
+from eksml.storage.patience import patiently
 from eksml.storage.uri import URI, Stat
 
 Folder = Mapping[str, Stat]
@@ -41,8 +43,8 @@ def retain(root: URI, keep: int) -> list[URI]:
     for name, files in reversed(sets.items()):
         folder = root / name
         if good == keep:
-            (folder / MANIFEST).delete()
-            folder.delete(recursive=True)
+            patiently((folder / MANIFEST).delete)
+            patiently(functools.partial(folder.delete, recursive=True))
             gone.append(folder)
         elif _is_good(folder, files):
             good += 1
@@ -70,7 +72,7 @@ def sweep(root: URI, *, older_than_s: float) -> list[URI]:
 def _folders(root: URI) -> dict[str, dict[str, Stat]]:
     """The folders in ``root`` by name, sorted, from one listing."""
     folders: dict[str, dict[str, Stat]] = defaultdict(dict)
-    for file in root.list(recursive=True):
+    for file in patiently(lambda: root.list(recursive=True)):
         name, slash, inside = file.uri.relative_to(root).partition("/")
         if slash:
             folders[name][inside] = file

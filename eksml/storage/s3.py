@@ -34,6 +34,7 @@ PART_BYTES = 16 * 2**20
 """Larger data goes up and comes down in parallel parts of this size."""
 PARALLEL = 8
 """Parts of one object on their way at once."""
+_READ_BYTES = 2**20  # urllib3 buffers as much as is asked for
 _MAX_PARTS = 10_000  # docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 _DELETE_BATCH = 1_000
 _CONNECT_TIMEOUT_S = 5
@@ -154,17 +155,18 @@ def _wait(attempt: int) -> None:
 
 
 def _client() -> Any:
-    # boto3 reads these when a client is made: a change of them, or a fork, needs a new client
-    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    # boto3 reads these when a client is made: a change of them, or a fork, needs a new client.
+    # Only their hash is kept, lest a traceback that shows variables shows a secret.
+    environment = hash(tuple(item for item in os.environ.items() if item[0].startswith("AWS_")))
     return _new_client(os.getpid(), environment)
 
 
 @functools.lru_cache(maxsize=4)
-def _new_client(pid: int, environment: tuple[tuple[str, str], ...]) -> Any:
+def _new_client(pid: int, environment: int) -> Any:
     import boto3
     from botocore.config import Config
 
-    own_server = any(name.startswith("AWS_ENDPOINT_URL") for name, _ in environment)
+    own_server = any(name.startswith("AWS_ENDPOINT_URL") for name in os.environ)
     config = Config(
         retries={"total_max_attempts": 1},  # _call counts the tries, of reading the body as well
         connect_timeout=_CONNECT_TIMEOUT_S,
@@ -207,7 +209,7 @@ def _fill(target: memoryview, body: Any) -> None:
 
     at = 0
     while at < len(target):
-        count = body.readinto(target[at:])
+        count = body.readinto(target[at : at + _READ_BYTES])
         if not count:
             raise IncompleteReadError(actual_bytes=at, expected_bytes=len(target))
         at += count

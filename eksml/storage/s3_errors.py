@@ -137,7 +137,8 @@ def _remedy(code: str, uri: URI) -> str:
         return "Set this machine's clock."
     if code in ("AccessDenied", "AllAccessDisabled", "Forbidden", "403"):
         return (
-            f"Give this identity s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on "
+            "Give this identity s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket, "
+            "s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on "
             f"{uri.bucket!r}; `aws sts get-caller-identity` shows who it is."
         )
     return f"The credentials are wrong or have expired. {_SIGN_IN}"

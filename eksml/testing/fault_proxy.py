@@ -18,15 +18,14 @@ from urllib.parse import urlsplit
 from eksml.testing.ports import free_ports
 
 _CHUNK = 2**18
-_SLOW_DOWN = (
-    b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-)
+_REFUSALS = {"503": "SlowDown", "409": "ConditionalRequestConflict"}
 
-Fault = Literal["503", "reset", "lost", "cut", "hang"]
+Fault = Literal["503", "409", "reset", "lost", "cut", "hang"]
 """What can happen to a request.
 
-``503``: refused with SlowDown · ``reset``: cut before the server sees it · ``lost``: done by the
-server, but the answer is reset · ``cut``: half of the answer arrives · ``hang``: nothing happens.
+``503``: refused with SlowDown · ``409``: refused with ConditionalRequestConflict ·
+``reset``: cut before the server sees it · ``lost``: done by the server, but the answer is reset ·
+``cut``: half of the answer arrives · ``hang``: nothing happens.
 """
 
 
@@ -173,8 +172,8 @@ class FaultProxy:
             await asyncio.Event().wait()
         elif fault == "reset":
             client.reset()
-        elif fault == "503":
-            await client.refuse()
+        elif fault in _REFUSALS:
+            await client.refuse(int(fault), _REFUSALS[fault])
         else:
             await self._forward(client, fault)
 
@@ -246,15 +245,20 @@ class _Client:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def refuse(self) -> None:
-        """Answer 503, like S3: before the body where the client asks first, else after it."""
+    async def refuse(self, status: int, code: str) -> None:
+        """Answer an error, like S3: before the body where the client asks first, else after it."""
         if b"expect" not in self._headers:
             await self._reader.readexactly(int(self._headers.get(b"content-length", 0)))
-        head = f"Content-Type: application/xml\r\nContent-Length: {len(_SLOW_DOWN)}\r\n"
-        body = b"" if self.method == "HEAD" else _SLOW_DOWN
-        await self.send(
-            b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\n" + head.encode() + b"\r\n" + body
-        )
+        body = f"<Error><Code>{code}</Code><Message>Injected.</Message></Error>"
+        lines = [
+            f"HTTP/1.1 {status} {code}",
+            "Connection: close",
+            "Content-Type: application/xml",
+            f"Content-Length: {len(body)}",
+            "",
+            "" if self.method == "HEAD" else body,
+        ]
+        await self.send("\r\n".join(lines).encode())
 
     def reset(self) -> None:
         """Close with RST instead of FIN."""

@@ -183,6 +183,17 @@ def test_a_conditional_write_whose_answer_was_lost_still_succeeds(
         (bucket / "lease").write_bytes(data, if_absent=True)
 
 
+@pytest.mark.parametrize("data", [b"small", LARGE], ids=["one request", "multipart"])
+def test_a_conditional_write_that_met_another_is_tried_again(
+    proxy: FaultProxy, bucket: URI, data: bytes
+) -> None:
+    last = {"method": "POST", "target": "uploadId="} if data is LARGE else {"method": "PUT"}
+    proxy.once("409", **last)
+    (bucket / "lease").write_bytes(data, if_absent=True)
+    assert proxy.faults == {"409": 1}
+    assert (bucket / "lease").read_bytes() == data
+
+
 def test_an_answer_that_is_cut_is_read_again(proxy: FaultProxy, bucket: URI) -> None:
     data = os.urandom(PART_BYTES + PART_BYTES // 2)
     (bucket / "large").write_bytes(data)
