@@ -26,7 +26,8 @@ from eksml.storage import (
     sweep,
     verify,
 )
-from eksml.storage.s3 import PART_BYTES, TRIES
+from eksml.storage.s3_client import TRIES
+from eksml.storage.s3_transfer import PART_BYTES
 from eksml.testing import FaultProxy, S3Server
 
 RANDOM_KILLS = 10

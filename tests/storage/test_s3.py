@@ -19,7 +19,8 @@ from eksml.errors import (
     StorageUnavailable,
 )
 from eksml.storage import URI, s3_errors, sweep
-from eksml.storage.s3 import PART_BYTES, TRIES
+from eksml.storage.s3_client import TRIES
+from eksml.storage.s3_transfer import PART_BYTES
 from eksml.testing import FaultProxy, S3Server
 
 PLACE = URI.parse("s3://models/digits")
