@@ -20,21 +20,20 @@ from uuid import uuid4
 from eksml.backends import launch
 from eksml.backends.commands import Desk
 from eksml.backends.dashboard import Dashboard
+from eksml.backends.ports import is_free
 from eksml.backends.processes import Process, die_with_parent, kill_nodes
 from eksml.backends.reconcile import Failures, Start, reconcile
-from eksml.backends.state import HEAD, ClusterState, Folder, NodeState
+from eksml.backends.state import HEAD, ClusterState, Folder, NodeState, sweep
 from eksml.cluster import Cluster
 from eksml.errors import ClusterError
 
 _TICK_S = 0.2
 _LOOK_S = 0.5
-_START_TIMEOUT_S = 150.0
+_START_TIMEOUT_S = 90.0
 """A node that has not joined by then is killed and started anew."""
 _HEAD_TRIES = 2
 _TRIES = 3
 """Failed starts of one group before a cluster that never ran counts as failed."""
-_AT_ONCE = max(1, (os.cpu_count() or 2) // 2)
-"""Nodes that start at the same time: each keeps about two CPUs busy, and starved ones give up."""
 
 
 class Keeper:
@@ -81,7 +80,7 @@ class Keeper:
         if not self._over and not any(node.group == HEAD for node in self._state.nodes):
             self._start_head()
         self._look(now)
-        steps = reconcile(self._state.wanted, self._state.nodes, self._failures, now, _AT_ONCE)
+        steps = reconcile(self._state.wanted, self._state.nodes, self._failures, now)
         for step in steps if not self._over else ():
             if isinstance(step, Start):
                 self._start_worker(step.group)
@@ -101,6 +100,11 @@ class Keeper:
     def _start_head(self) -> None:
         if self._failures.get(HEAD, Failures()).count:
             self._site = launch.Site.choose(self._spec, self._site.temp, self._site.token_path)
+        if not is_free(self._site.dashboard_port):
+            # Ray would start without its dashboard, and say so in its log only.
+            port = self._site.dashboard_port
+            self._fail(f"Port {port} is taken. Leave dashboard_port out, or choose a free one.")
+            return
         self._announce()
         self._spawn(HEAD, HEAD, launch.head_command(self._spec, self._site), ordinal=0)
 
@@ -156,17 +160,20 @@ class Keeper:
     def _reap(self, now: float) -> None:
         """Clear away nodes whose ``ray start`` ended or whose time is over."""
         for node in list(self._state.nodes):
+            if node.id not in self._children:
+                continue  # it ended with the head
             ended = self._children[node.id].poll() is not None
             late = node.phase == "starting" and now > node.started_at + _START_TIMEOUT_S
             reclaimed = node.kill_at is not None and now >= node.kill_at
             if not (ended or late or reclaimed):
                 continue
-            self._end([node])
+            self._lose(node)
             if node.phase == "starting":
                 self._count_failure(node, now)
-            elif node.id == HEAD:
-                # Without the head's state the workers belong to no cluster any more.
-                self._end(list(self._state.nodes))
+
+    def _lose(self, node: NodeState) -> None:
+        """End a node, and with the head all others: they belong to no cluster any more."""
+        self._end(list(self._state.nodes) if node.id == HEAD else [node])
 
     def _end(self, nodes: list[NodeState]) -> None:
         kill_nodes((node.process, node.mark) for node in nodes)
@@ -180,7 +187,7 @@ class Keeper:
         failures.last_at = now
         tries = _HEAD_TRIES if node.id == HEAD else _TRIES
         if failures.count >= tries and (node.id == HEAD or self._state.phase == "starting"):
-            said = _tail(self._folder.log_of(node.id))
+            said = self._folder.tail(node.id)
             self._fail(f"Node {node.id} did not come up in {tries} tries. It said:\n{said}")
 
     def _drain(self, node: NodeState, now: float, notice_s: float | None = None) -> None:
@@ -226,9 +233,11 @@ class Keeper:
             return f"{order.get('node')!r} is not a node of cluster {self._state.name!r} now."
         if kind == "interrupt":
             self._drain(node, time.time(), order["notice_s"])
+            self._folder.write(self._state)
             return ""
         if kind == "kill":
-            kill_nodes([(node.process, node.mark)])
+            self._lose(node)
+            self._folder.write(self._state)
             return ""
         return f"{kind!r} is not an order."
 
@@ -236,17 +245,25 @@ class Keeper:
         return next(node for node in self._state.nodes if node.id == node_id)
 
 
-def _tail(log: Path, num_lines: int = 15) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return "\n".join(f"  {line}" for line in lines[-num_lines:])
-
-
 def main() -> None:
-    """Detach from the caller, then keep the cluster that the argument names."""
+    """Detach from the caller, then keep the cluster that the argument names.
+
+    Two processes: a keeper that is killed cannot clean up, so its parent does.
+    """
     if os.fork():
         os._exit(0)
     os.setsid()
-    Keeper(Folder(sys.argv[1])).run()
+    folder = Folder(sys.argv[1])
+    keeper = os.fork()
+    if keeper == 0:
+        Keeper(folder).run()
+        return
+    os.waitpid(keeper, 0)
+    with folder.lock():
+        state = folder.read()
+        # Gone after an orderly end; of another keeper if the name is in use again.
+        if state and state.keeper and state.keeper.pid == keeper and state.phase != "failed":
+            sweep(folder, state)
 
 
 if __name__ == "__main__":

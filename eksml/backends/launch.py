@@ -92,7 +92,13 @@ def worker_command(cluster: Cluster, group: str, node: str, site: Site, ordinal:
     """``ray start`` of a worker node."""
     spec = cluster.group(group)
     labels = spec.node_labels() | {NODE_LABEL: node}
-    return [*_ray_start(spec, labels, site, ordinal), f"--address={site.address}"]
+    return [
+        *_ray_start(spec, labels, site, ordinal),
+        f"--address={site.address}",
+        # All nodes write to one folder (Ray's agents look for logs in the head's, on one
+        # machine): the head's log monitor reads it for all.
+        "--include-log-monitor=false",
+    ]
 
 
 def _ray_start(spec: Node, labels: Mapping[str, str], site: Site, ordinal: int) -> list[str]:
@@ -108,7 +114,7 @@ def _ray_start(spec: Node, labels: Mapping[str, str], site: Site, ordinal: int) 
         "--disable-usage-stats",
         "--log-color=false",
         f"--node-ip-address={node_ip(ordinal)}",
-        f"--temp-dir={site.temp / f'n{ordinal}'}",
+        f"--temp-dir={site.temp / 'ray'}",
         f"--num-cpus={int(offered.get('CPU', 0))}",
         f"--num-gpus={int(offered.get('GPU', 0))}",
         *([f"--memory={spec.memory}"] if spec.memory else []),
@@ -133,8 +139,11 @@ def node_environment(cluster: Cluster, site: Site, mark: str) -> dict[str, str]:
     The caller may itself run inside Ray, whose variables would send the new node there.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    # The `python` of a job is this one, also where no virtual environment was activated
+    path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
     return {
         **inherited,
+        "PATH": path,
         **_RAY_SETTINGS,
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(cluster.notice_s),
         **cluster.env,

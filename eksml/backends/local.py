@@ -13,9 +13,9 @@ from eksml.backends import commands
 from eksml.backends.base import NodeStatus, Running, Status
 from eksml.backends.dashboard import Dashboard, RayNode
 from eksml.backends.launch import NODE_LABEL
-from eksml.backends.processes import MARK, Process, kill_nodes
+from eksml.backends.processes import MARK, Process
 from eksml.backends.progress import Progress
-from eksml.backends.state import HEAD, ClusterState, Folder, all_folders
+from eksml.backends.state import HEAD, ClusterState, Folder, all_folders, sweep
 from eksml.cluster import Cluster
 from eksml.cluster.groups import is_name
 from eksml.errors import (
@@ -184,14 +184,6 @@ class LocalBackend:
         return [running for running in found if running is not None]
 
 
-def sweep(folder: Folder, state: ClusterState) -> None:
-    """End and remove whatever is left of a cluster. The caller holds the lock."""
-    keeper = [(state.keeper, "")] if state.keeper else []
-    kill_nodes([*keeper, *((node.process, node.mark) for node in state.nodes)])
-    folder.remove_temp(state.temp)
-    folder.remove()
-
-
 def _open(folder: Folder) -> LocalRunning | None:
     """The live cluster in ``folder``; a dead one is swept. The caller holds the lock."""
     state = folder.read()
@@ -217,7 +209,7 @@ def _start(folder: Folder, cluster: Cluster, detach: bool) -> LocalRunning:
     try:
         # The keeper belongs to no node, even where a job in one cluster starts another.
         environment = {name: value for name, value in os.environ.items() if name != MARK}
-        with open(folder.logs / "keeper.log", "ab") as log:
+        with open(folder.log_of("keeper"), "ab") as log:
             subprocess.run(
                 [sys.executable, "-m", "eksml.backends.keeper", cluster.name],
                 env=environment,
@@ -240,7 +232,7 @@ def _kept_state(folder: Folder) -> ClusterState:
         if state is not None and state.keeper is not None:
             return state
         time.sleep(_POLL_S / 2)
-    said = (folder.logs / "keeper.log").read_text(errors="replace")[-2000:]
+    said = folder.tail("keeper")
     raise ClusterStartFailed(f"The keeper of {folder.name!r} did not start. It said:\n{said}")
 
 
@@ -261,9 +253,11 @@ def _wait(folder: Folder, cluster: Cluster, timeout_s: float, progress: bool) ->
             expected = 1 + sum(state.wanted.values())
             line.show(f"{joined} of {expected} nodes")
             if time.monotonic() > deadline:
+                late = next(node.id for node in state.nodes if node.phase != "running")
                 raise ClusterStartFailed(
                     f"Only {joined} of {expected} nodes of {cluster.name!r} joined in "
-                    f"{timeout_s:g} s. Raise timeout_s, or start fewer nodes."
+                    f"{timeout_s:g} s. Raise timeout_s, or start fewer nodes. "
+                    f"Node {late} said:\n{folder.tail(late)}"
                 )
             time.sleep(_POLL_S)
 

@@ -45,25 +45,23 @@ def reconcile(
     nodes: Iterable[NodeState],
     failures: Mapping[str, Failures],
     now: float,
-    at_once: int,
 ) -> list[Start | Stop]:
-    """Steps towards ``wanted`` nodes per group, while no more than ``at_once`` nodes are starting.
+    """Steps towards ``wanted`` nodes per group.
 
     A draining node still fills its place: its replacement starts when it is gone, as a reclaimed
-    machine's does. Nothing starts before the head runs.
+    machine's does. Nothing starts before the head runs, and only one node at a time: nodes that
+    share Ray's folder choose the names of their sockets by what is there already.
     """
     present = list(nodes)
     head_runs = any(node.group == HEAD and node.phase == "running" for node in present)
-    slots = at_once - sum(node.phase == "starting" for node in present)
+    may_start = head_runs and not any(node.phase == "starting" for node in present)
     steps: list[Start | Stop] = []
-    for group, count in wanted.items() if head_runs else ():
+    for group, count in wanted.items():
         here = [node for node in present if node.group == group]
         staying = [node for node in here if node.phase != "draining"]
         newest_first = sorted(staying, key=lambda node: -node.started_at)
         steps += [Stop(node.id) for node in newest_first[: max(0, len(staying) - count)]]
-        missing = count - len(here)
-        if missing > 0 and failures.get(group, Failures()).pause_over(now):
-            starting = min(missing, max(0, slots))
-            slots -= starting
-            steps += [Start(group)] * starting
+        if may_start and len(here) < count and failures.get(group, Failures()).pause_over(now):
+            steps.append(Start(group))
+            may_start = False
     return steps

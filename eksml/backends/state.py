@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eksml import env
-from eksml.backends.processes import Process
+from eksml.backends.processes import Process, kill_nodes
 
 Phase = Literal["starting", "running", "stopping", "failed"]
 NodePhase = Literal["starting", "running", "draining"]
@@ -124,9 +124,15 @@ class Folder:
         os.replace(fresh, self._state)
         self._written = text
 
-    def log_of(self, node: str) -> Path:
-        """Where a node's ``ray start`` writes."""
-        return self.logs / f"{node}.log"
+    def log_of(self, who: str) -> Path:
+        """Where a node's ``ray start`` writes, or the ``keeper``."""
+        return self.logs / f"{who}.log"
+
+    def tail(self, who: str, num_lines: int = 15) -> str:
+        """The last lines of such a log, for a message."""
+        log = self.log_of(who)
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return "\n".join(f"  {line}" for line in lines[-num_lines:])
 
     def remove_temp(self, temp: str) -> None:
         """Delete Ray's files. The cluster's processes must be gone."""
@@ -136,6 +142,14 @@ class Folder:
     def remove(self) -> None:
         """Delete what is known about the cluster, its logs included."""
         _remove_tree(self.path)
+
+
+def sweep(folder: Folder, state: ClusterState) -> None:
+    """End and remove whatever is left of a cluster. The caller holds the lock."""
+    keeper = [(state.keeper, "")] if state.keeper else []
+    kill_nodes([*keeper, *((node.process, node.mark) for node in state.nodes)])
+    folder.remove_temp(state.temp)
+    folder.remove()
 
 
 def clusters_folder() -> Path:
