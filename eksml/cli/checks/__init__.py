@@ -1,0 +1,13 @@
+"""What ``eksml doctor`` looks at. Each check only looks: it changes nothing and starts nothing."""
+
+from eksml.cli.checks.finding import Answer, Check, Finding, look_at_all
+from eksml.cli.checks.installation import INSTALLATION
+from eksml.cli.checks.machine import MACHINE
+from eksml.cli.checks.services import reachable
+
+__all__ = ["Answer", "Check", "Finding", "all_checks", "look_at_all"]
+
+
+def all_checks(storage: str | None) -> tuple[Check, ...]:
+    """Every check, in the order in which a person reads them."""
+    return (*INSTALLATION, *MACHINE, *reachable(storage))

@@ -1,0 +1,14 @@
+"""The entry point ``eksml``."""
+
+from __future__ import annotations
+
+# Importing a noun adds its commands
+from eksml.cli import clusters, doctor, runs, training
+from eksml.cli.app import app
+
+__all__ = ["app", "clusters", "doctor", "main", "runs", "training"]
+
+
+def main() -> None:
+    """Run the command in ``sys.argv``; ends the process with its exit code."""
+    app(prog_name="eksml")

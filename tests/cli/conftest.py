@@ -1,0 +1,84 @@
+"""The installed command, and small files for it to train."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+EKSML = Path(sys.executable).with_name("eksml")
+
+SIBLING = "def half(total):\n    return total // 2\n"
+
+TRAIN = """
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import halves
+
+print("this line is not JSON")
+
+
+@dataclass
+class Plan:
+    total: int
+
+
+def fit(ctx):
+    plan = Plan(ctx.config.get("total", 20))
+    ctx.restore()
+    print("half is", halves.half(plan.total))
+    for step, _ in ctx.steps(range(10), total=plan.total):
+        ctx.log(loss=1 / (step + 1))
+        time.sleep(ctx.config.get("sleep_s", 0))
+    return {"half": halves.half(plan.total), "lr": ctx.config.get("lr")}
+
+
+if __name__ == "__main__":
+    raise SystemExit("the main part ran")
+"""
+
+
+def eksml(*arguments: str, timeout_s: float = 200) -> subprocess.CompletedProcess[str]:
+    """Run the installed command as a shell does."""
+    return subprocess.run(
+        [EKSML, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+def eksml_json(*arguments: str) -> Any:
+    """Run it with ``--json``: stdout holds JSON and nothing else."""
+    done = eksml(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def invoke(*arguments: str) -> Result:
+    """Run a command in this process, where no process matters."""
+    from eksml.cli.main import app
+
+    return CliRunner().invoke(app, arguments, prog_name="eksml")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a training file and a module beside it."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "halves.py").write_text(SIBLING)
+    (folder / "tiny.py").write_text(TRAIN)
+    return folder
+
+
+@pytest.fixture
+def no_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An EKSML_HOME and EKSML_STORAGE with nothing in them."""
+    monkeypatch.setenv("EKSML_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EKSML_STORAGE", str(tmp_path / "runs"))
+    monkeypatch.delenv("EKSML_CLUSTER", raising=False)
