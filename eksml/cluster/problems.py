@@ -46,7 +46,7 @@ def invalid_spec(error: ValidationError, model: type[BaseModel]) -> InvalidSpec:
 
 
 def _problem(detail: Any, model: type[BaseModel]) -> Problem:
-    location: Location = detail["loc"]
+    location: Location = tuple(part for part in detail["loc"] if part != "[key]")
     path = ".".join(str(part) for part in location) or model.__name__
     kind: str = detail["type"]
     if kind == "extra_forbidden":

@@ -121,8 +121,10 @@ class Cluster(Spec):
 
     def to_yaml(self) -> str:
         """As YAML that :meth:`from_yaml` reads back to an equal specification."""
-        fields: dict[str, Any] = {"name": self.name}
-        return dump_yaml(fields | self.model_dump(mode="json", exclude_defaults=True))
+        fields: dict[str, Any] = self.model_dump(mode="json", exclude_defaults=True)
+        if self.groups:
+            fields["groups"] = [{"name": group["name"]} | group for group in fields["groups"]]
+        return dump_yaml(fields)
 
     def up(
         self, *, detach: bool = False, timeout_s: float = 180, progress: bool | None = None
