@@ -96,7 +96,7 @@ def _belongs(pid: int, session: int | None, mark: str) -> bool:
         process = psutil.Process(pid)
         if process.uids().real != os.getuid() or process.status() == psutil.STATUS_ZOMBIE:
             return False
-        return os.getsid(pid) == session or process.environ().get(MARK) == mark
+        return session in (pid, os.getsid(pid)) or process.environ().get(MARK) == mark
     except (psutil.Error, OSError):
         return False
 

@@ -78,7 +78,7 @@ def trio(home: Path) -> Iterator[LocalRunning]:
             gpu(gpus=2, market="spot", accelerator="L4"),
         ),
         env={"GREETING": "hello"},
-        notice_s=8,
+        notice_s=5,
     )
     with cluster.up() as running:
         assert isinstance(running, LocalRunning)

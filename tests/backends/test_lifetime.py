@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -22,6 +22,7 @@ from conftest import (  # type: ignore[import-not-found]
 )
 
 from eksml import Cluster, backends, cpu
+from eksml.backends import commands, local
 from eksml.backends.local import LocalRunning
 from eksml.errors import ClusterError, ClusterNotUp, ClusterStartFailed
 
@@ -56,11 +57,12 @@ def keeper_of(running: LocalRunning) -> int:
     return running._keeper.pid
 
 
-def assert_nothing_left(home: Path, temp: Path, leaders: list[int]) -> None:
-    wait_until(lambda: not in_sessions(leaders), "no process in the nodes' sessions", 20)
-    wait_until(lambda: not traces(str(temp)), "no process names the cluster's folder", 20)
-    wait_until(lambda: not temp.exists(), "no temporary folder", 20)
+def assert_nothing_left(home: Path, temp: Path | None = None, leaders: Sequence[int] = ()) -> None:
+    wait_until(lambda: not in_sessions(list(leaders)), "no process in the nodes' sessions", 20)
     wait_until(lambda: not list((home / "clusters").glob("*/")), "no folder", 20)
+    words = [f"{home}/clusters"] + ([str(temp)] if temp else [])
+    wait_until(lambda: not traces(*words), "no process names the cluster's folders", 20)
+    assert temp is None or not temp.exists()
 
 
 def test_down_leaves_nothing_and_may_be_called_twice(home: Path) -> None:
@@ -94,6 +96,18 @@ def test_a_cluster_ends_with_its_keeper(owner: subprocess.Popen[str], home: Path
         running.status()
 
 
+def test_down_ends_a_cluster_whose_keeper_hangs(
+    owner: subprocess.Popen[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_DOWN_S", 1.0)
+    monkeypatch.setattr(commands, "_TIMEOUT_S", 1.0)
+    running = owned()
+    temp, leaders = temp_of(running), leaders_of(running)
+    os.kill(keeper_of(running), signal.SIGSTOP)
+    running.down()
+    assert_nothing_left(home, temp, leaders)
+
+
 def test_the_next_call_sweeps_up_when_keeper_and_guard_are_killed(
     owner: subprocess.Popen[str], home: Path
 ) -> None:
@@ -119,15 +133,13 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(home: Path) -> None:
         )
         with pytest.raises(ClusterStartFailed, match=str(cluster.head.dashboard_port)):
             cluster.up()
-    assert list((home / "clusters").glob("*/")) == []
-    assert traces(str(home)) == []
+    assert_nothing_left(home)
 
 
 def test_a_cluster_that_is_not_ready_in_time_is_taken_down(home: Path) -> None:
     with pytest.raises(ClusterStartFailed, match=r"0 of 2 nodes of 'slow' joined in 0.5 s"):
         Cluster(name="slow", groups=(cpu(),)).up(timeout_s=0.5)
-    assert list((home / "clusters").glob("*/")) == []
-    assert traces(str(home)) == []
+    assert_nothing_left(home)
 
 
 def test_clusters_stand_side_by_side_and_a_foreign_ray_is_left_alone(
