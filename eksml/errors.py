@@ -148,7 +148,7 @@ class RunNameInUse(RunError):
 
 
 class RunFailed(RunError):
-    """The run failed. Its text begins with the traceback of the user's own code, if there is one."""
+    """The run failed. Its text begins with the traceback of the user's own code, if any."""
 
 
 class RunCancelled(RunError):

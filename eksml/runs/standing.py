@@ -31,7 +31,9 @@ def state_of(run: URI, record: RunRecord | None = None) -> State:
 def _prepared(run: URI, record: RunRecord, creator_lives: bool) -> State:
     """The state of a run that no attempt works on."""
     if record.state != "pending":
-        return "interrupted"
+        # A job that goes on is about to replace a driver that was killed
+        job = job_status(run, record) if record.job_id else None
+        return record.state if job is not None and not job.ended else "interrupted"
     if record.job_id is None:
         begun = creator_lives or (read_lease(run) is None and _is_new(run))
         return "pending" if begun else "interrupted"

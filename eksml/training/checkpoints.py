@@ -51,6 +51,9 @@ class Checkpoint:
     """Name, as given to ``ctx.restore``, to ``state_dict``. The same on every rank."""
     ranks: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """Rank to its random state and position in the data."""
+    done: bool = False
+    """Whether the training function had returned; ``result`` is what."""
+    result: Any = None
 
 
 def load(folder: URI, ranks: Callable[[int], bool] = lambda rank: True) -> Checkpoint:
@@ -83,6 +86,8 @@ def load(folder: URI, ranks: Callable[[int], bool] = lambda rank: True) -> Check
             for rank, own in outline["ranks"].items()
             if ranks(int(rank))
         },
+        done="result" in manifest.meta,
+        result=manifest.meta.get("result"),
     )
 
 

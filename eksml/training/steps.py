@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from eksml.errors import CheckpointError
+from eksml.errors import CheckpointError, InvalidSpec, Problem
 from eksml.training.agreement import STOPS, Agree, Boundaries, Notes, interval_of
 from eksml.training.checkpoints import Checkpoint
 from eksml.training.position import Position, position_of
@@ -61,6 +61,7 @@ class Loop:
         self._checkpoint = checkpoint
         self._objects: Mapping[str, Any] = {}
         self._saved_step = self.step
+        self._used = False
         self._values: dict[str, Any] = {}
 
     def register(self, objects: Mapping[str, Any]) -> Checkpoint | None:
@@ -77,11 +78,19 @@ class Loop:
         self, batches: Iterable[Any], total: int | None, device: torch.device
     ) -> Iterator[tuple[int, Any]]:
         """See ``Context.steps``."""
+        if self._used:
+            raise InvalidSpec(
+                [Problem("ctx.steps", "was called twice.", "Use one loop; validate inside it.")],
+                "the training function",
+            )
+        self._used = True
         if self._checkpoint is not None and not self._objects:
             raise CheckpointError(
                 f"The run goes on from step {self._checkpoint.step}, but nothing was restored. "
                 "Call ctx.restore(model=model, optimizer=opt) before ctx.steps."
             )
+        one_pass = total is None
+        total = _length(batches) if total is None else total
         position = position_of(batches)
         own = self._checkpoint.ranks.get(self.rank) if self._checkpoint else None
         position.start(own["position"] if own else None)
@@ -91,17 +100,16 @@ class Loop:
         self._begin(total)
         while total is None or self.step < total:
             try:
-                batch = position.next(once=total is None)
+                batch = position.next(once=one_pass)
             except StopIteration:
                 break
             yield self.step, _moved(batch, device)
             self._after(batch, position)
-        self._save(position)
-        self.finish()
+        self._save(position, last=True)
 
-    def finish(self) -> None:
-        """Wait for the checkpoint in flight; raises what went wrong with it."""
-        self.writer.finish()
+    def seal(self, result: Any) -> None:
+        """The training function returned; raises what went wrong with the last checkpoint."""
+        self.writer.seal(result)
 
     def _begin(self, total: int | None) -> None:
         now_s = time.monotonic()
@@ -136,9 +144,9 @@ class Loop:
         self._due = self._due or bool(notes.save) or self._boundaries.due(self.step)
         if stop and self.step != self._total:
             self._save(position)
-            self.finish()
+            self.writer.finish()
             raise Stopped(stop, self.step)
-        if self._due and not notes.busy:
+        if self._due and not notes.busy and self.step != self._total:
             self._save(position)
 
     def _notes(self) -> Notes:
@@ -156,7 +164,7 @@ class Loop:
         stop = STOPS.index(self.reporter.stop or "")
         return Notes(stop, int(save), busy, failed, int(ask), interval)
 
-    def _save(self, position: Position) -> None:
+    def _save(self, position: Position, last: bool = False) -> None:
         """Start a checkpoint of the present step, unless it has one or there is nothing in it."""
         self._due = False
         self._saved_s = time.monotonic()
@@ -164,10 +172,18 @@ class Loop:
             return
         self._saved_step = self.step
         own = {"random": random_state(), "position": position.state()}
-        self.writer.start(self.step, self._state(), own)
+        self.writer.start(self.step, self._state(), own, last)
 
     def _state(self) -> dict[str, Any]:
         return {name: item.state_dict() for name, item in self._objects.items()}
+
+
+def _length(batches: Iterable[Any]) -> int | None:
+    """Steps of one pass, where that is known."""
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def _samples(batch: Any) -> int:

@@ -150,6 +150,8 @@ def _run_with_context(
     rank, world = where.get_world_rank(), where.get_world_size()
     seed_all(job.seed + rank)
     checkpoint = _restore_point(run, rank)
+    if checkpoint is not None and checkpoint.done:
+        return checkpoint.result
     restored_step = checkpoint.step if checkpoint else 0
     with _reporting(assignment, where, number, restored_step) as reporter:
 
@@ -187,7 +189,7 @@ def _run_with_context(
         )
         try:
             result = as_result(function(ctx))
-            loop.finish()
+            loop.seal(result)
             return result
         finally:
             writer.close()

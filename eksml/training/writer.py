@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _SLACK_S = 60.0
 """Beyond the time a rank may try: for a slower rank to finish."""
+_LAST_S = 86_400.0
+"""Likewise for the last checkpoint: ranks may take very differently long after their last step."""
 _OWN_BYTES = 1 << 16
 """Room for a rank's random state and position."""
 
@@ -48,6 +50,8 @@ class Job:
     """When that step had been reached, seconds since the epoch."""
     outline: Any
     own: Any
+    last: bool
+    """Committed only once the training function has returned, together with its result."""
 
 
 class Writer:
@@ -83,6 +87,8 @@ class Writer:
         self._pool = ThreadPoolExecutor(1, "eksml-checkpoint")
         self._flight: Future[None] | None = None
         self._stop = threading.Event()
+        self._sealed = threading.Event()
+        self._result: Any = None
 
     @property
     def busy(self) -> bool:
@@ -104,13 +110,16 @@ class Writer:
         size = sum(tensor.nbytes for tensor in self._share(tensors).values())
         self._flight = self._pool.submit(self.snapshot.reserve, size + _OWN_BYTES)
 
-    def start(self, step: int, state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    def start(
+        self, step: int, state: Mapping[str, Any], own: Mapping[str, Any], last: bool = False
+    ) -> None:
         """Copy ``state`` and ``own`` as they are now and write them in the background.
 
         Args:
             step: Steps done.
             state: Name to ``state_dict``, equal on every rank.
             own: This rank's random state and position in the data.
+            last: There are no more steps; commits when ``seal`` is called.
 
         Raises:
             UnsupportedState: Something cannot be stored without pickle.
@@ -121,7 +130,7 @@ class Writer:
         mine = self._share(tensors)
         own_outline, own_tensors = flatten(dict(own), f"rank-{self.ranks.rank:05d}")
         self.snapshot.take({**mine, **own_tensors})
-        job = Job(step, time.time(), outline, own_outline)
+        job = Job(step, time.time(), outline, own_outline, last)
         self._flight = self._pool.submit(self._write, job)
 
     def finish(self) -> None:
@@ -136,9 +145,20 @@ class Writer:
             flight, self._flight = self._flight, None
             flight.result()
 
+    def seal(self, result: Any) -> None:
+        """The training function returned ``result`` (JSON): commit the last checkpoint with it.
+
+        A run that is killed before this does the work since the checkpoint before again; one that
+        is killed after it has its result. Raises as ``finish``.
+        """
+        self._result = result
+        self._sealed.set()
+        self.finish()
+
     def close(self) -> None:
         """Stop trying and end the thread; what is in flight is not waited for."""
         self._stop.set()
+        self._sealed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _share(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -164,11 +184,16 @@ class Writer:
             part = self._patiently(lambda: write_part(folder, name, self.snapshot.views()))
         except EksmlError as error:
             failure = error
+        if job.last:
+            self._sealed.wait()
+            if self._stop.is_set():
+                return
         mine = {"error": _told(failure), "part": asdict(part) if part else None, "own": job.own}
-        gathered = self.ranks.gather(topic, mine, self.give_up_s + _SLACK_S)
+        limit_s = _LAST_S if job.last else self.give_up_s + _SLACK_S
+        gathered = self.ranks.gather(topic, mine, limit_s)
         if gathered is not None:
             failure = failure or self._try_commit(folder, job, gathered)
-        told = self.ranks.broadcast(f"{topic}/end", _told(failure), 2 * self.give_up_s + _SLACK_S)
+        told = self.ranks.broadcast(f"{topic}/end", _told(failure), 2 * limit_s)
         if failure is not None:
             raise failure
         if told is not None:
@@ -195,6 +220,8 @@ class Writer:
     def _commit(self, folder: URI, job: Job, parts: list[Part]) -> None:
         self.before_commit()
         meta = {"format": FORMAT, "step": job.step, "world": self.ranks.world, "at_s": job.at_s}
+        if job.last:
+            meta["result"] = self._result
         try:
             commit(folder, parts, meta)
         except AlreadyExists:

@@ -41,10 +41,10 @@ def undisturbed(embedded_ray, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head and two workers, each able to hold one rank."""
+    """A head that holds no rank, as on EKS, and two nodes that hold one each."""
     spec = eksml.Cluster(
         name=f"faults-{os.getpid()}",
-        head={"cpus": 1, "resources": {}},
+        head={"cpus": 0},
         groups=(eksml.cpu(name="cpu", cpus=1, nodes=2),),
     )
     with spec.up() as running:
