@@ -153,7 +153,7 @@ def _how_to_go_on(name: str, storage: str | None, cluster: str | None) -> str:
     except RunNotFound:
         return "Interrupted before the run began; nothing was started."
     if cluster is None:
-        return f"{why} Here that is: add --name {name} to the command."
+        return f"{why}\nHere that is: the same command with --name {name}."
     return (
         f"The run goes on on {cluster}. Follow it with `{hint('logs', name, storage)} -f`, "
         f"stop it with `{hint('cancel', name, storage)}`."

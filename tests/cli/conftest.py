@@ -31,14 +31,25 @@ class Plan:
     total: int
 
 
+class Sum:
+    value = 0.0
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.value = state["value"]
+
+
 def fit(ctx):
-    plan = Plan(ctx.config.get("total", 20))
-    ctx.restore()
+    plan, total = Plan(ctx.config.get("total", 20)), Sum()
+    ctx.restore(total=total)
     print("half is", halves.half(plan.total))
     for step, _ in ctx.steps(range(10), total=plan.total):
+        total.value += step
         ctx.log(loss=1 / (step + 1))
         time.sleep(ctx.config.get("sleep_s", 0))
-    return {"half": halves.half(plan.total), "lr": ctx.config.get("lr")}
+    return {"half": halves.half(plan.total), "lr": ctx.config.get("lr"), "sum": total.value}
 
 
 if __name__ == "__main__":

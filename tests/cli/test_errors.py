@@ -32,7 +32,7 @@ def test_the_traceback_is_there_for_whoever_asks_wherever_it_is_asked() -> None:
     ("arguments", "said"),
     [
         (["nonsense"], "nonsense"),
-        (["scale", "cpu", "many"], "many"),
+        (["scale", "cpu", "many"], "NODES"),
         (["train", "nowhere.py"], "nowhere.py"),
         (["train", "nowhere"], "no module 'nowhere'"),
         (["train", "x.py", "--checkpoint-every", "often"], "100, 30s or 5m"),

@@ -73,7 +73,7 @@ def test_a_module_is_imported_from_the_present_folder(
 
 
 def test_a_function_that_is_not_there_is_answered_with_those_that_are(project: Path) -> None:
-    with pytest.raises(typer.BadParameter, match=r"no function 'train'\. It has: Plan, fit"):
+    with pytest.raises(typer.BadParameter, match=r"no function 'train'\. It has: Plan, Sum, fit"):
         load_function(f"{project / 'tiny.py'}:train")
 
 
