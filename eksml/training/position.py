@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from eksml.errors import CheckpointError, InvalidSpec, Problem
 
 if TYPE_CHECKING:
+    import torch
     from torch.utils.data import DataLoader
 
 
@@ -84,11 +85,25 @@ class _Stateful(_Epochs):
             set_epoch(self.batches, self.epoch)
             self.batches.load_state_dict(state["batches"])
             self._iterator = iter(self.batches)
+            # After the iterator: beginning one draws from them
+            for generator, own in zip(self._generators(), state["generators"], strict=True):
+                generator.set_state(own)
             return
         self._iterator = self._begin()
 
     def state(self) -> dict[str, Any]:
-        return {"kind": "stateful", "epoch": self.epoch, "batches": self.batches.state_dict()}
+        return {
+            "kind": "stateful",
+            "epoch": self.epoch,
+            "batches": self.batches.state_dict(),
+            "generators": [generator.get_state() for generator in self._generators()],
+        }
+
+    def _generators(self) -> list[torch.Generator]:
+        """Generators of the loader's own, whose state torchdata leaves out."""
+        holders = (self.batches, getattr(self.batches, "sampler", None))
+        found = [getattr(holder, "generator", None) for holder in holders]
+        return [generator for generator in found if generator is not None]
 
 
 class _Counted(_Epochs):

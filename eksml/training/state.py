@@ -109,7 +109,7 @@ def _join(path: str, key: Any) -> str:
 
 
 def _value(outline: Outline, tensors: Mapping[str, torch.Tensor]) -> Any:
-    if not isinstance(outline, dict):
+    if outline is None or isinstance(outline, (bool, int, float, str)):
         return outline
     [(kind, content)] = outline.items()
     if kind == "dict":
