@@ -1,4 +1,4 @@
-"""What ``eksml doctor`` looks at. Each check only looks: it changes nothing and starts nothing."""
+"""What ``eksml doctor`` looks at. Nothing is started or left, but for the storage's folder."""
 
 from eksml.cli.checks.finding import Answer, Check, Finding, look_at_all
 from eksml.cli.checks.installation import INSTALLATION
