@@ -7,6 +7,7 @@ told to look. Needs only Python's standard library.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +27,8 @@ BEGUN = VENV / "eksml-unfinished"
 """Is there while a set-up is at work: if it is found later, that one was interrupted."""
 INPUTS = ("pyproject.toml", "constraints.txt", "tools/environment.py")
 HEARTBEAT_S = 10.0
+_UNSAID = ("+ ", "- ", "~ ", "Downloading ")
+"""Beginnings of uv's lines that are left out: each package, and its download before it is done."""
 PYTHON = VENV / "bin" / "python"
 UV = VENV / "bin" / "uv"
 STARTED_S = time.monotonic()
@@ -39,14 +42,14 @@ def say(text: str) -> None:
 def fingerprint() -> str:
     """Changes whenever the environment has to be installed again."""
     contents = [(ROOT / name).read_bytes() for name in INPUTS]
-    interpreter = f"{sys.version} {ROOT}".encode()  # an editable install names its folder
-    return hashlib.sha256(b"\0".join([*contents, interpreter])).hexdigest()
+    place = str(ROOT).encode()  # an editable install names its folder
+    return hashlib.sha256(b"\0".join([*contents, place])).hexdigest()
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> None:
     """Run a command, and show that it lives: its lines with the time, or a sign of life.
 
-    Lists of installed packages are left out. Exits with the command's code if it fails.
+    Exits with the command's code if it fails.
     """
     process = subprocess.Popen(
         command,
@@ -68,7 +71,7 @@ def run(command: list[str], environment: dict[str, str] | None = None) -> None:
             continue
         if line is None:
             break
-        if line.strip() and not line.startswith((" + ", " - ", " ~ ")):
+        if line.strip() and not line.strip().startswith(_UNSAID):
             say(line.strip())
     if process.wait():
         say(f"failed: {' '.join(command)}")
@@ -138,12 +141,14 @@ def installed() -> dict[str, object]:
 
 def main(wanted: list[str]) -> None:
     """Make the environment hold ``wanted`` extras, and those that it has already."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older one may well run this
         found = ".".join(map(str, sys.version_info[:3]))
         sys.exit(
             f"eksml needs Python 3.11 or newer; {sys.executable} is {found}. "
             "Name another: make PYTHON=python3.12 …"
         )
+    turn = open(ROOT / "constraints.txt")  # noqa: SIM115 - held to the end of the process
+    fcntl.flock(turn, fcntl.LOCK_EX)  # one set-up at a time: `make -j`, two terminals
     before, now = installed(), fingerprint()
     kept = before.get("extras")
     extras = sorted({*wanted, *(kept if isinstance(kept, list) else [])})
@@ -153,13 +158,14 @@ def main(wanted: list[str]) -> None:
     if BEGUN.exists():
         say("an earlier set-up was interrupted: starting over (downloads are kept)")
         shutil.rmtree(VENV)
+    VENV.mkdir(exist_ok=True)
+    BEGUN.touch()
     if not PYTHON.exists():
         run([sys.executable, "-m", "venv", str(VENV)])
-    BEGUN.touch()
     if not UV.exists():
         say("installing uv, which installs the rest")
         run([str(PYTHON), "-m", "pip", "install", "--quiet", "-c", "constraints.txt", "uv"])
-    say("downloading and installing some 170 packages; the first time takes minutes")
+    say("installing some 180 packages and compiling them to bytecode: a few minutes at first")
     install(extras)
     STAMP.write_text(json.dumps({"fingerprint": now, "extras": extras}))
     BEGUN.unlink()
