@@ -64,14 +64,28 @@ class Running(ABC):
     """The cluster's name."""
     spec: Cluster | None
     """What it was asked to be; None for a Ray that eksml did not start."""
-    address: str
-    """GCS address for ``ray.init`` and ``RAY_ADDRESS``; empty if it cannot be reached from here."""
-    jobs_address: str
-    """URL of the dashboard and the Jobs API."""
     token: str
     """Ray's token. Not to be printed or logged."""
     started_here: bool = False
     """Whether this very call of ``up`` started it."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """GCS address for ``ray.init`` and ``RAY_ADDRESS``; empty where it is not reachable.
+
+        Raises:
+            ClusterNotUp: it is gone.
+        """
+
+    @property
+    @abstractmethod
+    def jobs_address(self) -> str:
+        """URL of the dashboard and the Jobs API.
+
+        Raises:
+            ClusterNotUp: it is gone.
+        """
 
     def headers(self) -> dict[str, str]:
         """HTTP headers that the Jobs API wants:
@@ -126,7 +140,7 @@ class Running(ABC):
             self.down()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} at {self.jobs_address}>"
+        return f"<{type(self).__name__} {self.name!r}>"
 
 
 class Backend(Protocol):

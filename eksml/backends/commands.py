@@ -55,10 +55,10 @@ class Desk:
         with line:
             line.settimeout(2)
             try:
-                refusal = carry_out(json.loads(_read_line(line)))
+                refusal = carry_out(dict(json.loads(_read_line(line))))
                 line.sendall(json.dumps({"refused": refusal}).encode() + b"\n")
-            except (OSError, ValueError):
-                return  # the client is gone, or it was not a client; nothing was promised
+            except (OSError, ValueError, LookupError, TypeError):
+                return  # the client is gone, or is none of ours; nothing was promised
 
     def close(self) -> None:
         """Take no more orders."""

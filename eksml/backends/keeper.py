@@ -173,7 +173,11 @@ class Keeper:
 
     def _lose(self, node: NodeState) -> None:
         """End a node, and with the head all others: they belong to no cluster any more."""
-        self._end(list(self._state.nodes) if node.id == HEAD else [node])
+        if node.id != HEAD:
+            self._end([node])
+            return
+        self._end(list(self._state.nodes))
+        self._state.phase = "starting"
 
     def _end(self, nodes: list[NodeState]) -> None:
         kill_nodes((node.process, node.mark) for node in nodes)

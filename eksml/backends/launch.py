@@ -20,6 +20,9 @@ from eksml.errors import ClusterStartFailed
 NODE_LABEL = "eksml.io/node"
 """The label that carries eksml's id of a node into Ray."""
 
+_FLAGS = ("CPU", "GPU", "memory")
+"""Resources that have an option of their own; the rest travel as ``--resources``."""
+
 _DEFAULT_OBJECT_STORE = 256 * 1024**2
 _LOOPBACK = sys.platform == "linux"
 """Linux answers on all of 127/8: each node gets an address of its own, and a laptop that changes
@@ -128,9 +131,6 @@ def _ray_start(spec: Node, labels: Mapping[str, str], site: Site, ordinal: int) 
         f"--runtime-env-agent-port={runtime_env}",
         f"--metrics-export-port={metrics}",
     ]
-
-
-_FLAGS = ("CPU", "GPU", "memory")
 
 
 def node_environment(cluster: Cluster, site: Site, mark: str) -> dict[str, str]:

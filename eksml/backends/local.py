@@ -47,13 +47,11 @@ class LocalRunning(Running):
         self._keeper = state.keeper
 
     @property
-    def address(self) -> str:  # type: ignore[override]
-        """GCS address for ``ray.init`` and ``RAY_ADDRESS``."""
+    def address(self) -> str:
         return self._state().address
 
     @property
-    def jobs_address(self) -> str:  # type: ignore[override]
-        """URL of the dashboard and the Jobs API."""
+    def jobs_address(self) -> str:
         return self._state().jobs_address
 
     def env(self) -> dict[str, str]:

@@ -16,13 +16,20 @@ class RemoteRunning(Running):
     """Jobs can be sent there; its nodes are not eksml's to change."""
 
     spec = None
-    address = ""
 
     def __init__(self, jobs_address: str) -> None:
-        self.name = self.jobs_address = jobs_address.rstrip("/")
+        self.name = jobs_address.rstrip("/")
         self.token = _token()
-        self._dashboard = Dashboard(self.jobs_address, self.token)
+        self._dashboard = Dashboard(self.name, self.token)
         self._dashboard.version()  # now rather than at the first job
+
+    @property
+    def address(self) -> str:
+        return ""
+
+    @property
+    def jobs_address(self) -> str:
+        return self.name
 
     def env(self) -> dict[str, str]:
         passed = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import (  # type: ignore[import-not-found]
+from census import (  # type: ignore[import-not-found]
     in_sessions,
     leaders_of,
     python,
@@ -145,11 +147,12 @@ def test_a_cluster_that_is_not_ready_in_time_is_taken_down(home: Path) -> None:
 def test_clusters_stand_side_by_side_and_a_foreign_ray_is_left_alone(
     home: Path, tmp_path: Path
 ) -> None:
+    folder = tempfile.mkdtemp(prefix="foreign-", dir="/tmp")  # Ray's sockets need a short path
     ray = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
     ports = ["--port=0", "--dashboard-port=19265", "--ray-client-server-port=19266"]
-    workers = ["--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={_short(tmp_path)}"]
+    workers = ["--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={folder}"]
     with (
-        open(tmp_path / "foreign.log", "w+") as log,
+        open(tmp_path / "foreign.log", "w") as log,
         subprocess.Popen(
             ray + ports + workers, stdout=log, stderr=log, start_new_session=True
         ) as foreign,
@@ -166,6 +169,7 @@ def test_clusters_stand_side_by_side_and_a_foreign_ray_is_left_alone(
         finally:
             for pid in in_sessions([foreign.pid]):
                 os.kill(pid, signal.SIGKILL)
+            shutil.rmtree(folder, ignore_errors=True)
     assert list((home / "clusters").glob("*/")) == []
 
 
@@ -178,10 +182,3 @@ def _visit(jobs_address: str, token: str) -> None:
     from eksml.backends.dashboard import Dashboard
 
     Dashboard(jobs_address, token).version()
-
-
-def _short(path: Path) -> str:
-    """Ray's sockets need a short path."""
-    link = Path("/tmp") / f"foreign-{os.getpid()}"
-    link.mkdir(exist_ok=True)
-    return str(link)

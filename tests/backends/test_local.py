@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import temp_of, wait_until  # type: ignore[import-not-found]
+from census import temp_of, wait_until  # type: ignore[import-not-found]
 
 from eksml import Cluster, backends
 from eksml.backends.base import NodeStatus
@@ -128,7 +128,7 @@ def test_the_token_is_in_one_private_file_and_in_no_command_line_or_log(
         " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])
     ]
     assert not any(trio.token in command for command in commands)
-    assert trio.token not in repr(trio)
+    assert trio.token not in repr(trio) + str(trio.status())
 
 
 def test_up_again_gives_the_cluster_that_is_up(trio: LocalRunning) -> None:
@@ -228,3 +228,16 @@ def test_what_cannot_be_interrupted_is_refused(trio: LocalRunning) -> None:
     assert [problem.path for problem in refused.value.problems] == ["node", "notice_s"]
     with pytest.raises(ClusterError, match="not a node of cluster 'trio'"):
         trio.kill("cpu-99")
+
+
+def test_a_cluster_whose_head_is_killed_starts_anew_at_the_same_address(
+    trio: LocalRunning,
+) -> None:
+    before = {node.node_id for node in trio.nodes()}
+    address = trio.jobs_address
+    trio.kill("head")
+    assert trio.status().phase == "starting"
+    wait_until(lambda: trio.status().phase == "running", "all nodes are back", 120)
+    assert trio.jobs_address == address
+    assert {node.group for node in trio.nodes()} == {"head", "cpu", "gpu"}
+    assert not before & {node.node_id for node in trio.nodes()}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from conftest import in_sessions, wait_until  # type: ignore[import-not-found]
+from census import in_sessions, wait_until  # type: ignore[import-not-found]
 
 from eksml.backends.processes import MARK, Process, kill_nodes, members
 
