@@ -43,7 +43,7 @@ def unflatten(outline: Outline, tensors: Mapping[str, torch.Tensor]) -> Any:
     """
     try:
         return _value(outline, tensors)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Damaged(
             f"The outline of the state is not one that eksml wrote: {error!r}."
         ) from error

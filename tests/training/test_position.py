@@ -74,7 +74,7 @@ def test_ranks_share_an_epoch_without_overlap_and_shuffle_anew_in_the_next():
         loader = stateful_loader(DataLoader(DATA, batch_size=2, shuffle=True), rank, 2, seed=1)
         position = position_of(loader)
         position.start(None)
-        epochs.append([sum((b[0] for b in take(position, 6)), []) for _ in range(2)])
+        epochs.append([[i for b in take(position, 6) for i in b[0]] for _ in range(2)])
     first = epochs[0][0] + epochs[1][0]
     assert set(first) == set(range(23))
     assert len(first) == 24  # one row twice, so that both ranks take as many steps
