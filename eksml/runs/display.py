@@ -27,17 +27,6 @@ class View:
     state: State
     progress: Progress | None
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Time to the last step at the present speed; None where it cannot be told."""
-        progress, started_s = self.progress, self.record.started_s
-        if progress is None or not progress.total or not progress.step or started_s is None:
-            return None
-        if not progress.samples or not progress.samples_per_s:
-            return None
-        samples_left = progress.samples / progress.step * (progress.total - progress.step)
-        return samples_left / progress.samples_per_s
-
     def line(self) -> str:
         """One plain line: state, step, metrics, speed, time left."""
         progress = self.progress
@@ -48,8 +37,8 @@ class View:
         parts += [f"{key} {number(value)}" for key, value in shown_metrics(progress)]
         if progress.samples_per_s:
             parts.append(f"{progress.samples_per_s:,.0f} samples/s")
-        if self.seconds_left is not None and self.state == "running":
-            parts.append(f"{clock(self.seconds_left)} left")
+        if progress.seconds_left is not None and self.state == "running":
+            parts.append(f"{clock(progress.seconds_left)} left")
         if progress.committed_step is not None:
             parts.append(f"committed {progress.committed_step}")
         return "  ".join(parts)
@@ -135,8 +124,8 @@ class Bar(Silent):
         details = [f"{key} {number(value)}" for key, value in shown_metrics(progress)]
         if progress.samples_per_s:
             details.append(f"{progress.samples_per_s:,.0f} samples/s")
-        if view.seconds_left is not None and view.state == "running":
-            details.append(f"{clock(view.seconds_left)} left")
+        if progress.seconds_left is not None and view.state == "running":
+            details.append(f"{clock(progress.seconds_left)} left")
         self._bar.update(
             self._task,
             description=phase,

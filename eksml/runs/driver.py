@@ -18,6 +18,7 @@ from eksml.errors import (
     RunCancelled,
     RunError,
     RunNameInUse,
+    RunNotFound,
     StorageError,
 )
 from eksml.runs import lease
@@ -101,19 +102,31 @@ def create(
     return run
 
 
-def _take_up(run: URI, wanted: RunRecord) -> None:
-    """Make an ended run pending again, as ``wanted`` asks."""
-    old = read_record(run)
-    state = state_of(run, old)
+def check_free(run: URI) -> None:
+    """Ask whether :func:`create` may use this folder; it asks again itself.
+
+    Raises:
+        RunNameInUse: A run of that name is going on, or has succeeded.
+    """
+    try:
+        state = state_of(run)
+    except RunNotFound:
+        return
     if state == "succeeded":
         raise RunNameInUse(
             f"{run} has succeeded already. Choose another name, or delete the folder to start over."
         )
     if state not in ENDED:
         raise RunNameInUse(
-            f"{run} is {state}. Wait for it with eksml.get_run({old.name!r}), cancel it, "
+            f"{run} is {state}. Wait for it with eksml.get_run({run.name!r}), cancel it, "
             "or choose another name."
         )
+
+
+def _take_up(run: URI, wanted: RunRecord) -> None:
+    """Make an ended run pending again, as ``wanted`` asks."""
+    check_free(run)
+    old = read_record(run)
     lease.write_lease(run, lease.Owner.here(lease.last_attempt(run), preparing=True))
     clear_stop(run)
     kept = {

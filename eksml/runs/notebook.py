@@ -91,6 +91,6 @@ def _facts(view: View) -> list[str]:
     facts += [f"{key} {number(value)}" for key, value in shown_metrics(progress)]
     if progress.samples_per_s:
         facts.append(f"{progress.samples_per_s:,.0f} samples/s")
-    if view.state == "running" and view.seconds_left is not None:
-        facts.append(f"{clock(view.seconds_left)} left")
+    if view.state == "running" and progress.seconds_left is not None:
+        facts.append(f"{clock(progress.seconds_left)} left")
     return facts

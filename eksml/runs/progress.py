@@ -21,8 +21,10 @@ class Progress(BaseModel):
     step: int = 0
     total: int | None = None
     """Steps in all, where they are known."""
-    samples: int | None = None
     samples_per_s: float | None = None
+    """Over the last few seconds, of all workers together."""
+    seconds_left: float | None = None
+    """To the last step at the present speed."""
     metrics: dict[str, Any] = {}
     """The last values that were logged."""
     committed_step: int | None = None

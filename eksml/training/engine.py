@@ -24,6 +24,8 @@ _RAY_SETTINGS = {
     # Ray's 60 s are shorter than a GPU node takes to boot when a group scales from zero (ray#60376)
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+    # It would log a second time what the run's logs have
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
 }
 
 

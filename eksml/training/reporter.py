@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from eksml.runs.receipt import Kind, event
 from eksml.storage import URI
 
 _TICK_S = {"file": 1.0, "s3": 2.0}
+_WINDOW = 10
+"""Ticks over which the speed is measured."""
 
 
 class Reporter:
@@ -40,7 +43,7 @@ class Reporter:
         self._step = restored_step
         self._total: int | None = None
         self._samples = 0
-        self._began_s = 0.0
+        self._marks: deque[tuple[float, int, int]] = deque(maxlen=_WINDOW)
         self._phase = "starting"
         self._last: dict[str, Any] = {}
         self._closing = threading.Event()
@@ -60,7 +63,8 @@ class Reporter:
     def loop_started(self, step: int, total: int | None) -> None:
         """The first step is about to begin."""
         self._step, self._total = step, total
-        self._began_s, self._phase = time.monotonic(), "running"
+        self._marks.append((time.monotonic(), step, 0))
+        self._phase = "running"
         self.event("loop_started")
 
     def stepped(self, step: int, values: Mapping[str, Any], samples: int) -> None:
@@ -103,19 +107,31 @@ class Reporter:
                 continue  # the next tick tries again
 
     def _write(self) -> None:
-        seconds = time.monotonic() - self._began_s
-        running = self._began_s > 0 and seconds > 0
+        steps_per_s, samples_per_s = self._speed()
+        left = self._total - self._step if self._total is not None else None
         write_progress(
             self.run,
             Progress(
                 step=self._step,
                 total=self._total,
-                samples_per_s=self._samples / seconds if running else None,
+                samples_per_s=samples_per_s,
+                seconds_left=left / steps_per_s if left is not None and steps_per_s else None,
                 metrics={name: _number(value) for name, value in self._last.items()},
                 committed_step=self.committed_step,
                 phase=self._phase,
             ),
         )
+
+    def _speed(self) -> tuple[float | None, float | None]:
+        """Steps and samples a second, over the last few ticks."""
+        if not self._marks:
+            return None, None
+        (began_s, step, samples), now_s = self._marks[0], time.monotonic()
+        self._marks.append((now_s, self._step, self._samples))
+        if now_s <= began_s or self._step == step:
+            return None, None
+        seconds = now_s - began_s
+        return (self._step - step) / seconds, (self._samples - samples) / seconds
 
 
 def _number(value: Any) -> Any:

@@ -13,7 +13,7 @@ from eksml.cluster import preflight
 from eksml.errors import CallError, EksmlError, InvalidSpec, Problem
 from eksml.runs import Run
 from eksml.runs.call import check_call, entry_name, pack
-from eksml.runs.driver import abandon, create
+from eksml.runs.driver import abandon, check_free, create
 from eksml.runs.record import name_problem
 from eksml.runs.submit import submit
 from eksml.storage import URI
@@ -101,6 +101,8 @@ def train(
     check_call(fn, settings)
     root = URI.parse(env.STORAGE() if storage is None else storage)
     root.check_writable()
+    if name is not None:
+        check_free(root / name)  # before seconds are spent on starting Ray
     target = _target(job, cluster)
     call = None
     if target is not None:

@@ -206,12 +206,10 @@ def test_the_losses_are_plotted_to_a_file(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_time_left_follows_from_the_speed(run: Run) -> None:
-    record = read_record(run.uri).with_changes(started_s=0.0)
-    progress = Progress(step=10, total=40, samples=1000, samples_per_s=50.0)
-    view = View(record, "running", progress)
-    assert view.seconds_left == 60.0
-    assert "1:00 left" in view.line()
+def test_the_line_shows_the_time_left_while_it_runs(run: Run) -> None:
+    progress = Progress(step=10, total=40, samples_per_s=50.0, seconds_left=60.0)
+    assert "1:00 left" in View(read_record(run.uri), "running", progress).line()
+    assert "left" not in View(read_record(run.uri), "succeeded", progress).line()
     assert clock(3723) == "1:02:03"
 
 
