@@ -146,9 +146,9 @@ def write_record(run: URI, record: RunRecord, *, if_absent: bool = False) -> Non
     (run / RECORD).write_json(record.model_dump(), if_absent=if_absent)
 
 
-def name_problem(name: str) -> Problem | None:
+def name_problem(name: Any) -> Problem | None:
     """What is wrong with a run's name, if anything: it becomes a folder and a job id."""
-    if NAME.fullmatch(name):
+    if isinstance(name, str) and NAME.fullmatch(name):
         return None
     return Problem(
         "name",

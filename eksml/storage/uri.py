@@ -52,6 +52,8 @@ class URI:
         """
         if isinstance(text, URI):
             return text
+        if not isinstance(text, str | os.PathLike):
+            raise _invalid(str(text), "is no text or path.", "Use a folder or s3://bucket/prefix.")
         text = os.fspath(text)
         match = _SCHEME.fullmatch(text)
         scheme, rest = (match[1].lower(), match[2]) if match else ("", text)

@@ -50,6 +50,10 @@ class TrainJob(Spec):
     Spot reclaims that were announced do not count."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seeds torch, numpy and Python on each worker, plus its rank."""
+    deadline_s: float | None = Field(default=None, gt=0)
+    """Seconds after the start of an attempt at which it stops at a checkpoint."""
+    budget_node_hours: float | None = Field(default=None, gt=0)
+    """Node-hours, over all attempts, after which the run stops at a checkpoint."""
 
     @property
     def demand(self) -> Demand:

@@ -88,18 +88,22 @@ def train(
         RunNameInUse: A run of that name is going on, or has succeeded.
         RunFailed, RunCancelled, RunInterrupted: How it ended, with ``wait``.
     """
-    job, given = _checked(
+    job, given, root = _checked(
+        fn,
+        config,
         name,
         data,
+        env.STORAGE() if storage is None else storage,
         workers=workers,
-        resources={"CPU": 1.0} if resources is None else dict(resources),
+        resources={"CPU": 1.0} if resources is None else resources,
         checkpoint=Checkpointing() if checkpoint is None else checkpoint,
         max_failures=max_failures,
         seed=seed,
+        deadline_s=deadline_s,
+        budget_node_hours=budget_node_hours,
     )
     settings = dict(config or {})
     check_call(fn, settings)
-    root = URI.parse(env.STORAGE() if storage is None else storage)
     root.check_writable()
     if name is not None:
         check_free(root / name)  # before seconds are spent on starting Ray
@@ -117,8 +121,8 @@ def train(
         config=settings,
         spec={"job": job.model_dump(), "call": str(call) if call else None},
         cluster=target.name if target else None,
-        deadline_s=deadline_s,
-        budget_node_hours=budget_node_hours,
+        deadline_s=job.deadline_s,
+        budget_node_hours=job.budget_node_hours,
     )
     if target is None:
         return _here(run, fn, settings, job, given, wait)
@@ -130,13 +134,19 @@ def train(
     return Run(run).wait() if wait else Run(run)
 
 
-def _checked(name: str | None, data: Any, **fields: Any) -> tuple[TrainJob, dict[str, Any]]:
-    """The job and its data, or all problems of both at once."""
+def _checked(
+    fn: Any, config: Any, name: Any, data: Any, storage: Any, **fields: Any
+) -> tuple[TrainJob, dict[str, Any], URI]:
+    """The job, its data and its storage, or all problems of the call at once."""
     problems: list[Problem] = []
-    problem = name_problem(name) if name is not None else None
-    if problem:
+    if not callable(fn):
+        remedy = "Give fn(ctx), or a function for ray.train."
+        problems.append(Problem("fn", f"{fn!r:.80} is not a function.", remedy))
+    if not isinstance(config, Mapping | None):
+        problems.append(Problem("config", f"{config!r:.80} is not a dictionary."))
+    if name is not None and (problem := name_problem(name)):
         problems.append(problem)
-    job, given = None, {}
+    job, given, root = None, None, None
     try:
         job = TrainJob(**fields)
     except InvalidSpec as error:
@@ -145,9 +155,13 @@ def _checked(name: str | None, data: Any, **fields: Any) -> tuple[TrainJob, dict
         given = named(data)
     except InvalidSpec as error:
         problems += error.problems
-    if problems or job is None:
+    try:
+        root = URI.parse(storage)
+    except InvalidSpec as error:
+        problems += error.problems
+    if problems or job is None or given is None or root is None:
         raise InvalidSpec(problems, "eksml.train")
-    return job, given
+    return job, given, root
 
 
 def _target(job: TrainJob, cluster: Cluster | Running | str | Path | None) -> Running | None:
