@@ -15,6 +15,7 @@ import pytest
 import eksml
 from eksml.runs.lease import read_lease
 from eksml.runs.progress import read_progress
+from eksml.runs.tail import Tail
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 from loops import fit, outcome
@@ -115,6 +116,24 @@ def test_a_killed_driver_on_a_cluster_changes_nothing(cluster, undisturbed, tmp_
         run.wait(progress=False)
         assert outcome(run) == undisturbed
         assert run.receipt().attempts == len(points) + 1
+
+
+def test_a_reclaimed_node_loses_no_step(cluster, undisturbed, tmp_path):
+    config = {"total": TOTAL, "sleep_s": 0.3, "pids": str(tmp_path)}
+    options = {**CALL, "checkpoint": {"every_s": 3600}, "max_failures": 0}
+    run = eksml.train(
+        fit, config=config, storage=tmp_path / "runs", cluster=cluster, wait=False, **options
+    )
+    wait_for_step(run, 10)
+    session = os.getsid(pid_of(tmp_path, 1))
+    [node] = [node for node in cluster.nodes() if node.pid == session]
+    cluster.interrupt(node.id)
+    run.wait(progress=False)
+    assert outcome(run) == undisturbed
+    events = [entry.record for entry in Tail(run.uri / "events").new()]
+    stopped = next(event["step"] for event in events if event["kind"] == "ended")
+    restored = [e["restored_step"] for e in events if e["kind"] == "incarnation_started"]
+    assert restored == [0, stopped]
 
 
 SCRIPT = """
