@@ -72,7 +72,7 @@ def load(folder: URI, ranks: Callable[[int], bool] = lambda rank: True) -> Check
         raise CheckpointError(f"{folder} holds no committed checkpoint.")
     if manifest.meta.get("format") != FORMAT:
         raise CheckpointError(f"{folder} has the format {manifest.meta.get('format')!r}.")
-    outline = json.loads(read_part(folder, manifest.part(OUTLINE)))
+    outline = _read_outline(folder, manifest)
     tensors: dict[str, torch.Tensor] = {}
     for name in (part.name for part in manifest.parts if part.name != OUTLINE):
         tensors.update(_read_tensors(folder, manifest, name))
@@ -102,6 +102,14 @@ def newest_good(
         except Damaged as error:
             say(f"Checkpoint {step} is damaged and passed over for the next older one: {error}")
     return None
+
+
+def _read_outline(folder: URI, manifest: Manifest) -> dict[str, Any]:
+    try:
+        outline = json.loads(read_part(folder, manifest.part(OUTLINE)))
+        return {"state": outline["state"], "ranks": dict(outline["ranks"])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise Damaged(f"{folder / OUTLINE} is not the outline of a checkpoint.") from error
 
 
 def _read_tensors(folder: URI, manifest: Manifest, name: str) -> Iterator[tuple[str, torch.Tensor]]:
