@@ -45,8 +45,9 @@ class Budget:
         if "user" in kinds and not advanced:
             return "the training function failed, and no checkpoint was taken since it last started"
         if 0 <= self.max_failures < self.failures:
+            plural = "s" if self.failures > 1 else ""
             return (
-                f"{self.failures} failures without a new checkpoint between them "
+                f"{self.failures} failure{plural} without a new checkpoint in between "
                 f"(max_failures={self.max_failures})"
             )
         return None
