@@ -3,13 +3,14 @@
     python benchmarks/train.py --quick      # under 50 s: speed alone
     python benchmarks/train.py              # all three, both sides in turn (A B B A …)
 
-Two workers, one thread each, the same loop (benchmarks/train_loop.py) on both sides. Prints one JSON
-line per figure; the last is the speed. ``ratio`` is ours / peer, turned so that higher is better.
+Two workers, one thread each, the same loop (benchmarks/train_loop.py) on both sides. Prints one
+JSON line per figure; the last is the speed. ``ratio``: higher is better for us.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -70,7 +71,7 @@ def speed(root: Path, rounds: int, steps: int) -> dict:
         for side in order:
             notes = sides[side](root / f"speed-{side}-{index}", config)
             found[side].append(1 / statistics.median(notes["step_s"]))
-    null = [max(a, b) / min(a, b) - 1 for a, b in zip(found["peer"], found["peer"][1:])]
+    null = [max(a, b) / min(a, b) - 1 for a, b in itertools.pairwise(found["peer"])]
     return figure(
         "train", found["ours"], found["peer"], "steps/s", null=round(max(null, default=0.0), 4)
     )

@@ -6,6 +6,7 @@ come from differs.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -49,8 +50,10 @@ class Notes:
             place.with_suffix(".tmp").rename(place)
 
     def write(self) -> None:
-        steps = [b - a for a, b in zip(self.times, self.times[1:])]
-        notes = {"step_s": steps[5:], "saved_at": [s - 6 for s in self.saved_at if s > 6]}
+        steps = [b - a for a, b in itertools.pairwise(self.times)]
+        # The first steps warm up. A checkpoint stalls the step after it; the last has none
+        saved_at = [count - 6 for count in self.saved_at if 6 <= count <= len(steps)]
+        notes = {"step_s": steps[5:], "saved_at": saved_at}
         if self.rank == 0:
             (self.folder / "rank0.json").write_text(json.dumps(notes))
 

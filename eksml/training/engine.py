@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from eksml.errors import RunCancelled, RunFailed
+from eksml.errors import ClusterStartFailed, RunCancelled, RunFailed
 from eksml.runs import ErrorRecord
 from eksml.runs.driver import Attempt
 from eksml.storage import URI
 from eksml.training import incarnation
 from eksml.training.data import datasets_of
 from eksml.training.job import TrainJob
+from eksml.training.ray_private import address_for_train_actors
 from eksml.training.restarts import Restarts
 from eksml.training.worker import Assignment, run_worker
 
@@ -35,6 +36,9 @@ def connect(working_dir: Path | None = None, num_cpus: int | None = None) -> Non
     Args:
         working_dir: Becomes the workers' working directory, on every node.
         num_cpus: Logical CPUs of a Ray that is started here; at least 4, even on fewer cores.
+
+    Raises:
+        ClusterStartFailed: It did not start, or cannot be joined.
     """
     import ray
 
@@ -50,7 +54,11 @@ def connect(working_dir: Path | None = None, num_cpus: int | None = None) -> Non
         runtime_env["env_vars"] = {"RAY_ADDRESS": address}
     if working_dir:
         runtime_env["working_dir"] = str(working_dir)
-    ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, **where)
+    try:
+        ray.init(runtime_env=runtime_env, logging_level=logging.WARNING, **where)
+    except Exception as error:  # Ray raises plain ones
+        what = f"joined at {address}" if address else "started on this machine"
+        raise ClusterStartFailed(f"Ray could not be {what}: {error} Try `eksml doctor`.") from error
 
 
 def _embedded(num_cpus: int | None) -> dict[str, Any]:
@@ -120,7 +128,8 @@ def _fit(
         datasets=datasets_of(data),
         dataset_config=DataConfig(execution_options=_ordered()),
     )
-    return trainer.fit().return_value
+    with address_for_train_actors():
+        return trainer.fit().return_value
 
 
 def _ordered() -> Any:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -168,6 +169,9 @@ def stateful_loader(loader: DataLoader[Any], rank: int, world: int, seed: int) -
     """
     from torch.utils.data import IterableDataset
     from torchdata.stateful_dataloader import StatefulDataLoader
+
+    # torchdata 0.11 calls a function that torch 2.13 deprecates; nothing its users can do about
+    warnings.filterwarnings("ignore", message="'set_vital' is deprecated")
 
     if isinstance(loader, StatefulDataLoader) and world == 1:
         return loader
