@@ -41,6 +41,7 @@ def documents_with_python() -> list[str]:
     return [document for document in DOCUMENTS if blocks(document, "python")]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("document", documents_with_python())
 def test_the_python_of_a_document_runs_from_top_to_bottom(document: str, tmp_path: Path) -> None:
     script = tmp_path / "document.py"
@@ -53,7 +54,7 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(document: str, tmp_pat
         env={**os.environ, **places},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=590,
         check=False,
     )
 

@@ -16,6 +16,8 @@ import eksml
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -56,7 +58,7 @@ def test_a_killed_node_leaves_no_trace_in_the_result(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     demo = start(environment, "--steps", "600", "--storage", str(tmp_path / "runs"))
-    printed, _ = demo.communicate(timeout=280)
+    printed, _ = demo.communicate(timeout=580)
 
     assert demo.returncode == 0, printed
     assert "kill -9" in printed

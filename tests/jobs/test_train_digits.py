@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 JOB = ROOT / "jobs" / "train_digits.py"
 BIN = Path(sys.executable).parent
 
+pytestmark = pytest.mark.timeout(600)
+
 
 def command(*words: object, **env: str) -> str:
     """Run a command from outside the checkout; gives what it printed."""
