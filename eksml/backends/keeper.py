@@ -116,6 +116,7 @@ class Keeper:
     def _start_worker(self, group: str) -> None:
         self._started += 1
         node = f"{group}-{self._started}"
+        self._site.share_logs(self._started)
         command = launch.worker_command(self._spec, group, node, self._site, self._started)
         self._spawn(node, group, command, self._started)
 

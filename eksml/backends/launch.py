@@ -59,6 +59,19 @@ class Site:
         gcs, client, dashboard = free_ports(3)
         return cls(temp, token_path, gcs, client, cluster.head.dashboard_port or dashboard)
 
+    def ray_folder(self, ordinal: int) -> Path:
+        """Ray's folder of the n-th node. Each has its own, since a node that unpacks the files of a
+        job first clears away those that another one runs from."""
+        return self.temp / ("ray" if ordinal == 0 else str(ordinal))
+
+    def share_logs(self, ordinal: int) -> None:
+        """Let a node that is about to start write its logs to the head's folder: on one machine,
+        Ray's agents look for them there."""
+        session = (self.ray_folder(0) / "session_latest").resolve()
+        own = self.ray_folder(ordinal) / session.name
+        own.mkdir(parents=True, exist_ok=True)
+        (own / "logs").symlink_to(session / "logs")
+
     @property
     def address(self) -> str:
         """Of the GCS, for ``ray.init``."""
@@ -98,8 +111,7 @@ def worker_command(cluster: Cluster, group: str, node: str, site: Site, ordinal:
     return [
         *_ray_start(spec, labels, site, ordinal),
         f"--address={site.address}",
-        # All nodes write to one folder (Ray's agents look for logs in the head's, on one
-        # machine): the head's log monitor reads it for all.
+        # The head's reads the shared logs for all
         "--include-log-monitor=false",
     ]
 
@@ -117,7 +129,7 @@ def _ray_start(spec: Node, labels: Mapping[str, str], site: Site, ordinal: int) 
         "--disable-usage-stats",
         "--log-color=false",
         f"--node-ip-address={node_ip(ordinal)}",
-        f"--temp-dir={site.temp / 'ray'}",
+        f"--temp-dir={site.ray_folder(ordinal)}",
         f"--num-cpus={int(offered.get('CPU', 0))}",
         f"--num-gpus={int(offered.get('GPU', 0))}",
         *([f"--memory={spec.memory}"] if spec.memory else []),
