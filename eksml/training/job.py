@@ -55,7 +55,10 @@ class TrainJob(Spec):
     budget_node_hours: float | None = Field(default=None, gt=0)
     """Node-hours, over all attempts, after which the run stops at a checkpoint."""
 
-    @property
-    def demand(self) -> Demand:
-        """What has to be placed, for preflight."""
-        return Demand(bundles=(self.resources,) * self.workers, what="workers")
+    def demand(self, *, reads_data: bool) -> Demand:
+        """What has to be placed, for preflight. Ray Data needs a CPU that no worker holds: without
+        one the workers would wait for their first batch for ever."""
+        bundles: tuple[dict[str, float], ...] = (self.resources,) * self.workers
+        if reads_data:
+            return Demand((*bundles, {"CPU": 1.0}), what="workers and 1 CPU to read data")
+        return Demand(bundles, what="workers")

@@ -92,7 +92,7 @@ class Loop:
         one_pass = total is None
         total = _length(batches) if total is None else total
         position = position_of(batches)
-        own = self._checkpoint.ranks.get(self.rank) if self._checkpoint else None
+        own = self._own_state()
         position.start(own["position"] if own else None)
         if own:
             # After the data has started: starting it draws random numbers of its own
@@ -110,6 +110,19 @@ class Loop:
     def seal(self, result: Any) -> None:
         """The training function returned; raises what went wrong with the last checkpoint."""
         self.writer.seal(result)
+
+    def _own_state(self) -> Mapping[str, Any] | None:
+        """This rank's random state and position, if they still mean the same."""
+        checkpoint = self._checkpoint
+        if checkpoint is None:
+            return None
+        if checkpoint.world != self.world:
+            print(
+                f"eksml: the checkpoint was taken by {checkpoint.world} workers and there are "
+                f"{self.world} now: the data begins anew, and some of this epoch comes again."
+            )
+            return None
+        return checkpoint.ranks[self.rank]
 
     def _begin(self, total: int | None) -> None:
         now_s = time.monotonic()

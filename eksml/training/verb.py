@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eksml import env
-from eksml.cluster import preflight
+from eksml.cluster import Demand, preflight
 from eksml.errors import CallError, EksmlError, InvalidSpec, Problem
 from eksml.runs import Run
 from eksml.runs.call import check_call, entry_name, pack
@@ -107,7 +107,7 @@ def train(
     root.check_writable()
     if name is not None:
         check_free(root / name)  # before seconds are spent on starting Ray
-    target = _target(job, cluster)
+    target = _target(job.demand(reads_data=bool(given)), cluster)
     call = None
     if target is not None:
         call = pack(
@@ -164,20 +164,20 @@ def _checked(
     return job, given, root
 
 
-def _target(job: TrainJob, cluster: Cluster | Running | str | Path | None) -> Running | None:
+def _target(demand: Demand, cluster: Cluster | Running | str | Path | None) -> Running | None:
     """The cluster to train on, proven large enough; None for this process's own Ray."""
     from eksml import backends
 
     target = backends.of(cluster)
     if target is not None:
-        preflight(job.demand, target.offers())
+        preflight(demand, target.offers())
         return target
     import ray
 
     from eksml.training.engine import connect
 
     connect()
-    preflight(job.demand, ray.nodes())
+    preflight(demand, ray.nodes())
     return None
 
 
