@@ -21,6 +21,8 @@ _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 30
 _LONGEST_WAIT_S = 8
 _CONNECTIONS = 32
+_JITTER = random.SystemRandom()
+"""Not the module's own generator: that is a training function's, whose draws must be repeatable."""
 
 
 class Conflict(Exception):
@@ -50,7 +52,7 @@ def call(uri: URI, request: Callable[[Any], T], *, tries: int = TRIES) -> T:
 
 def wait(attempt: int) -> None:
     """Exponential backoff with jitter, so that many writers do not come back all at once."""
-    time.sleep(random.uniform(0.5, 1) * min(_LONGEST_WAIT_S, 0.5 * 2 ** (attempt - 1)))
+    time.sleep(_JITTER.uniform(0.5, 1) * min(_LONGEST_WAIT_S, 0.5 * 2 ** (attempt - 1)))
 
 
 def _client() -> Any:
