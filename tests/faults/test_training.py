@@ -58,16 +58,20 @@ def kill_points(count: int) -> list[list[int]]:
     print(f"seed {seed}")
     rng = random.Random(seed)
     sizes = [min(KILLS_A_RUN, count - i) for i in range(0, count, KILLS_A_RUN)]
-    return [sorted(rng.sample(range(3, TOTAL - 5), size)) for size in sizes]
+    # Not in the last seconds: what is killed after the end needs no restart
+    return [sorted(rng.sample(range(3, TOTAL - 40), size)) for size in sizes]
 
 
-def wait_for_step(run, step: int, timeout_s: float = 180) -> None:
-    """Wait until the run is past ``step`` in an incarnation that works."""
+def wait_for_step(run, step: int, words: Path, after: int = 0, timeout_s: float = 240) -> int:
+    """Wait until the run is past ``step`` in a later start of its workers than the one whose first
+    rank had the pid ``after``; gives the pid that it has now."""
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:
-        progress = read_progress(run.uri)
-        if progress and progress.phase == "running" and progress.step >= step:
-            return
+        progress, word = read_progress(run.uri), words / "rank0"
+        if progress and word.exists() and int(word.read_text()) != after:
+            fresh = progress.updated_s > word.stat().st_mtime
+            if fresh and progress.phase == "running" and progress.step >= step:
+                return int(word.read_text())
         assert run.state in ("pending", "running"), run.why()
         time.sleep(0.1)
     raise AssertionError(f"step {step} not reached: {run.why()}")
@@ -81,8 +85,9 @@ def test_a_killed_worker_changes_nothing(embedded_ray, undisturbed, tmp_path):
     for points in kill_points(KILLS):
         config = {"total": TOTAL, "sleep_s": 0.05, "pids": str(tmp_path)}
         run = eksml.train(fit, config=config, storage=tmp_path / "runs", wait=False, **CALL)
+        first = 0
         for count, point in enumerate(points):
-            wait_for_step(run, point)
+            first = wait_for_step(run, point, tmp_path, after=first)
             os.kill(pid_of(tmp_path, count % 2), signal.SIGKILL)
         run.wait(progress=False)
         assert outcome(run) == undisturbed
@@ -95,13 +100,15 @@ def test_a_killed_node_changes_nothing(cluster, undisturbed, tmp_path):
         run = eksml.train(
             fit, config=config, storage=tmp_path / "runs", cluster=cluster, wait=False, **CALL
         )
+        first = 0
         for point in points:
-            wait_for_step(run, point)
+            first = wait_for_step(run, point, tmp_path, after=first)
             session = os.getsid(pid_of(tmp_path, 1))
             [node] = [node for node in cluster.nodes() if node.pid == session]
             cluster.kill(node.id)
         run.wait(progress=False)
         assert outcome(run) == undisturbed
+        assert run.receipt().restarts == len(points)
 
 
 def test_a_killed_driver_on_a_cluster_changes_nothing(cluster, undisturbed, tmp_path):
@@ -110,8 +117,9 @@ def test_a_killed_driver_on_a_cluster_changes_nothing(cluster, undisturbed, tmp_
         run = eksml.train(
             fit, config=config, storage=tmp_path / "runs", cluster=cluster, wait=False, **CALL
         )
+        first = 0
         for point in points:
-            wait_for_step(run, point)
+            first = wait_for_step(run, point, tmp_path, after=first)
             os.kill(read_lease(run.uri).pid, signal.SIGKILL)
         run.wait(progress=False)
         assert outcome(run) == undisturbed
@@ -124,7 +132,7 @@ def test_a_reclaimed_node_loses_no_step(cluster, undisturbed, tmp_path):
     run = eksml.train(
         fit, config=config, storage=tmp_path / "runs", cluster=cluster, wait=False, **options
     )
-    wait_for_step(run, 10)
+    wait_for_step(run, 10, tmp_path)
     session = os.getsid(pid_of(tmp_path, 1))
     [node] = [node for node in cluster.nodes() if node.pid == session]
     cluster.interrupt(node.id)
@@ -146,7 +154,7 @@ eksml.train(fit, config={config!r}, storage={storage!r}, name="again", **{call!r
 
 
 def test_a_killed_script_goes_on_when_it_is_started_again(undisturbed, tmp_path):
-    config = {"total": TOTAL, "sleep_s": 0.05}
+    config = {"total": TOTAL, "sleep_s": 0.05, "pids": str(tmp_path)}
     script = SCRIPT.format(
         loops=str(Path(__file__).parent.parent / "training"),
         config=config,
@@ -158,7 +166,7 @@ def test_a_killed_script_goes_on_when_it_is_started_again(undisturbed, tmp_path)
     while not (tmp_path / "again" / "run.json").exists():
         time.sleep(0.1)
     run = eksml.get_run("again", storage=tmp_path)
-    wait_for_step(run, points[0])
+    wait_for_step(run, points[0], tmp_path)
     first.kill()
     first.wait()
     assert run.state == "interrupted"
