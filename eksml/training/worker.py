@@ -16,10 +16,10 @@ from eksml.errors import StorageError, UnsupportedState
 from eksml.runs import ErrorRecord
 from eksml.runs.control import read_stop
 from eksml.runs.journal import Journal, source_name
-from eksml.storage import URI
+from eksml.storage import URI, sweep
 from eksml.training import incarnation
 from eksml.training.agreement import agreement
-from eksml.training.checkpoints import Checkpoint, folder_of, load, newest_good
+from eksml.training.checkpoints import FOLDER, Checkpoint, folder_of, load, newest_good
 from eksml.training.context import Context
 from eksml.training.incarnation import Failure
 from eksml.training.job import TrainJob
@@ -34,6 +34,7 @@ Function = Callable[..., Any]
 _COLLATERAL = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
 _MAX_RESULT = 10_000
 _POLL_S = 2.0
+_ABANDONED_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,9 @@ def _restore_point(run: URI, rank: int) -> Checkpoint | None:
         return other == rank
 
     if rank == 0:
+        # What killed writers left; those that still write have nothing older
+        with contextlib.suppress(StorageError):
+            sweep(run / FOLDER, older_than_s=_ABANDONED_S)
         checkpoint = newest_good(run, _say, own)
         broadcast_from_rank_zero(checkpoint.step if checkpoint else None)
         return checkpoint
