@@ -61,26 +61,26 @@ def test_one_flipped_bit_is_refused_by_name_and_the_run_goes_on_from_the_step_be
     embedded_ray, tmp_path
 ):
     mended = tmp_path / "mended"
-    config = {"total": 40, "sleep_s": 0.03, "at": fail_at_25, "mended": str(mended)}
+    config = {"total": 40, "sleep_s": 0.1, "at": fail_at_25, "mended": str(mended)}
     call = {"config": config, "workers": 2, "checkpoint": {"every_steps": 10}, "max_failures": 0}
     with pytest.raises(RunFailed, match="mend me"):
         eksml.train(fit, name="damaged", storage=tmp_path, **call)
     run = eksml.get_run("damaged", storage=tmp_path)
-    assert [step for step, _ in run.checkpoints()] == [10, 20]
+    older, newest = [step for step, _ in run.checkpoints()]
 
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    files = sorted((tmp_path / "damaged/checkpoints/0000000020").iterdir())
+    files = sorted(folder_of(run.uri, newest).path.iterdir())
     assert len(files) == 4  # two ranks' shards, the outline, the manifest
     for _ in range(FLIPS):
         file = rng.choice(files)
         whole = file.read_bytes()
         flip_a_byte(file, rng)
         with pytest.raises(Damaged, match=str(file)):
-            load(folder_of(run.uri, 20))
+            load(folder_of(run.uri, newest))
         said: list[str] = []
-        assert newest_good(run.uri, said.append).step == 10
+        assert newest_good(run.uri, said.append).step == older
         assert len(said) == 1
         assert str(file) in said[0]
         file.write_bytes(whole)
@@ -88,11 +88,24 @@ def test_one_flipped_bit_is_refused_by_name_and_the_run_goes_on_from_the_step_be
     flip_a_byte(files[-1], rng)
     mended.touch()
     resumed = eksml.train(fit, name="damaged", storage=tmp_path, **call)
-    told = [line for line in resumed.logs() if "Checkpoint 20 is damaged" in line]
+    told = [line for line in resumed.logs() if f"Checkpoint {newest} is damaged" in line]
     assert len(told) == 1
     assert str(files[-1]) in told[0]
     assert outcome(resumed) == outcome(eksml.train(fit, storage=tmp_path, **call))
-    assert load(folder_of(run.uri, 20)).step == 20  # written anew
+
+
+def test_a_damaged_checkpoint_is_written_anew_when_its_step_is_reached_again(tmp_path):
+    run, state = URI.parse(tmp_path), {"model": {"w": torch.arange(1000.0)}}
+    for _ in range(2):
+        writer = writer_of(run)
+        writer.start(10, state, {})
+        writer.finish()
+        writer.close()
+        assert torch.equal(load(folder_of(run, 10)).state["model"]["w"], state["model"]["w"])
+        for shard in tmp_path.glob("checkpoints/0000000010/rank-*"):
+            flip_a_byte(shard, random.Random(0))
+        with pytest.raises(Damaged):
+            load(folder_of(run, 10))
 
 
 # Case 3
