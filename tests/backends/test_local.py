@@ -207,6 +207,7 @@ def test_a_node_that_is_killed_is_replaced(trio: LocalRunning) -> None:
 def test_an_interrupted_node_has_its_notice_then_is_killed_and_replaced(
     trio: LocalRunning,
 ) -> None:
+    wait_until(lambda: len(nodes_of(trio, "cpu")) == 1, "one node that has the resource")
     node = nodes_of(trio, "cpu")[0]
     job = submit(trio, WATCH_A_NODE_DIE)
     assert job.stdout is not None
