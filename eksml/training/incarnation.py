@@ -70,7 +70,6 @@ class Failure(BaseModel):
 class Failures:
     """The failures of one incarnation."""
 
-    number: int
     by_rank: dict[int, Failure]
 
     @property
@@ -93,4 +92,4 @@ def read_failures(run: URI, number: int) -> Failures:
         int(stat.uri.name[5:10]): Failure.model_validate(stat.uri.read_json())
         for stat in folder.list()
     }
-    return Failures(number, found)
+    return Failures(found)
