@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from eksml.cluster.mounts import S3Mount
+
     from eksml.cluster.spec import Cluster
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
