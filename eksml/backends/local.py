@@ -17,7 +17,7 @@ from eksml.backends.processes import MARK, Process
 from eksml.backends.progress import Progress
 from eksml.backends.state import HEAD, ClusterState, Folder, all_folders, sweep
 from eksml.cluster import Cluster
-from eksml.cluster.groups import is_name
+from eksml.cluster.names import is_name
 from eksml.errors import (
     ClusterError,
     ClusterInUse,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from eksml.cluster.groups import HEAD_GROUP, NODE_GROUP_LABEL, Count, Name, Node, WorkerGroup
+from eksml.cluster.groups import WorkerGroup
+from eksml.cluster.head import Head
+from eksml.cluster.image import Image
+from eksml.cluster.mounts import Mount
+from eksml.cluster.names import Env, Name, Namespace
+from eksml.cluster.options import (
+    ROCKSDB_GATE,
+    Autoscaling,
+    HeadState,
+    Identity,
+    Karpenter,
+    Operator,
+    Queue,
+    Quota,
+    Security,
+)
 from eksml.cluster.problems import Spec
 from eksml.cluster.yaml import dump_yaml, load_yaml
 from eksml.errors import InvalidSpec, Problem
@@ -17,41 +33,20 @@ from eksml.errors import InvalidSpec, Problem
 if TYPE_CHECKING:
     from eksml.backends import Running
 
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NOT_YOURS = ("RAY_AUTH_", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+_RAY_VERSION = re.compile(r"\d+\.\d+\.\d+(rc\d+)?")
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 
 
-def _env_name(name: str) -> str:
-    if not _ENV_NAME.fullmatch(name):
-        raise ValueError("not a name of an environment variable")
-    if name.startswith(_NOT_YOURS):
-        raise ValueError("set by eksml: token authentication is always on")
+def _ray_version(version: str) -> str:
+    if not _RAY_VERSION.fullmatch(version):
+        raise ValueError("not a version of Ray such as 2.60.0")
+    return version
+
+
+def _region(name: str) -> str:
+    if not _REGION.fullmatch(name):
+        raise ValueError("not a region such as us-east-1")
     return name
-
-
-def _env_value(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("holds a NUL character")
-    return value
-
-
-class Head(Node):
-    """The node that runs Ray's control plane, and drivers of jobs."""
-
-    cpus: Count | None = 2
-    """CPUs for jobs' drivers and tasks. 0 keeps tasks away from the head."""
-    dashboard_port: Annotated[int, Field(strict=True, ge=1024, le=65535)] | None = None
-    """Port of the dashboard and of the Jobs API on this machine. None: a free one."""
-
-    @model_validator(mode="after")
-    def _sized(self) -> Head:
-        if missing := [f for f in ("cpus", "gpus", "neuron_cores") if getattr(self, f) is None]:
-            raise ValueError(f"{' and '.join(missing)} of the head must be a number")
-        return self
-
-    def node_labels(self) -> dict[str, str]:
-        """All labels of the head, Ray's own included."""
-        return {**self.labels, NODE_GROUP_LABEL: HEAD_GROUP}
 
 
 class Cluster(Spec):
@@ -65,9 +60,38 @@ class Cluster(Spec):
     """The head node."""
     groups: tuple[WorkerGroup, ...] = ()
     """The worker groups."""
-    env: dict[
-        Annotated[str, AfterValidator(_env_name)], Annotated[str, AfterValidator(_env_value)]
-    ] = Field(default_factory=dict)
+    namespace: Namespace = "default"
+    """The Kubernetes namespace."""
+    region: Annotated[str, AfterValidator(_region)] = "us-east-1"
+    """The AWS region: for prices, zones and node pools."""
+    image: Image | None = None
+    """Container image of all nodes, with a tag or digest. None: Ray's own of ``ray_version`` and
+    this Python, for GPUs where a group has them."""
+    ray_version: Annotated[str, AfterValidator(_ray_version)] | None = None
+    """Ray's version in the images. None: that of the Ray installed here."""
+    autoscaling: Autoscaling | None = None
+    """Ray's autoscaler. None: with its defaults if a group may grow (min < max), else off."""
+    head_state: HeadState | None = None
+    """Where the head's tables lie. None: on a volume, if the operator has the gate for it."""
+    identity: Identity = Identity()
+    """Service account and role of the nodes."""
+    security: Security = Security()
+    """Pod security, network policy, token."""
+    quota: Quota | None = None
+    """Limits of the namespace. None: none."""
+    queue: Queue | None = None
+    """The queue to wait in. None: none."""
+    mounts: tuple[Mount, ...] = ()
+    """Storage on every node."""
+    monitoring: bool = True
+    """A PodMonitor for Prometheus."""
+    protected: bool = True
+    """Karpenter leaves working nodes alone, and a disruption budget guards the head."""
+    operator: Operator = Operator()
+    """The KubeRay operator that is installed."""
+    karpenter: Karpenter | None = None
+    """What node pools need to know. None: none are rendered."""
+    env: Env = Field(default_factory=dict)
     """Environment variables of every node. The caller's own RAY_… variables do not travel."""
     notice_s: Annotated[int, Field(strict=True, ge=1)] = 20
     """Seconds between the notice of a reclaim and the kill. (EC2 gives 120 on spot.)"""
@@ -78,6 +102,29 @@ class Cluster(Spec):
         if doubled := [name for name, count in counts.items() if count > 1]:
             raise ValueError(f"groups: more than one is named {', '.join(doubled)}")
         return self
+
+    @property
+    def ray(self) -> str:
+        """Ray's version on the nodes."""
+        return self.ray_version or importlib.metadata.version("ray")
+
+    @property
+    def scaling(self) -> Autoscaling | None:
+        """The autoscaler as it will run; None if it is off."""
+        grows = any(group.nodes[0] < group.nodes[1] for group in self.groups)
+        return self.autoscaling or (Autoscaling() if grows else None)
+
+    @property
+    def autoscaled(self) -> bool:
+        """Whether Ray's autoscaler runs."""
+        return self.scaling is not None
+
+    @property
+    def state(self) -> HeadState | None:
+        """Where the head's tables lie; None: in its memory only, lost with it."""
+        if self.head_state is None and ROCKSDB_GATE in self.operator.gates:
+            return HeadState(store="rocksdb")
+        return self.head_state
 
     def group(self, name: str) -> WorkerGroup:
         """The group of that name.
@@ -125,6 +172,16 @@ class Cluster(Spec):
         if self.groups:
             fields["groups"] = [{"name": group["name"]} | group for group in fields["groups"]]
         return dump_yaml(fields)
+
+    def manifest(self) -> dict[str, Any]:
+        """The RayCluster as a plain dict, checked.
+
+        Raises:
+            InvalidSpec: it breaks a rule of KubeRay.
+        """
+        from eksml.cluster.render import ray_cluster
+
+        return ray_cluster(self)
 
     def up(
         self, *, detach: bool = False, timeout_s: float = 180, progress: bool | None = None

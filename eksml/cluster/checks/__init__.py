@@ -1,0 +1,1 @@
+"""What a well-formed specification must not ask for: each check a pure function of it."""
