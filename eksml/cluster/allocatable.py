@@ -29,7 +29,11 @@ ARM_RESERVED_BYTES = 64 * MIB
 """Graviton's contiguous memory area, as Karpenter takes it off."""
 ROOT_VOLUME_BYTES = 20 * GIB
 """EKS's default root volume, which holds the pods' images and files where no local disks do."""
-_CPU_RESERVES = ((0, 1000, 0.06), (1000, 2000, 0.01), (2000, 4000, 0.005), (4000, None, 0.0025))
+HUGE_PAGES_BYTES = 5128 * 2 * MIB
+"""What the EFA driver sets aside as ``hugepages-2Mi`` (EKS's guide, «Training clusters with EFA»):
+memory that pods can have as huge pages only."""
+_CPU_RESERVES = ((0, 1000, 600), (1000, 2000, 100), (2000, 4000, 50), (4000, None, 25))
+"""From and to, in thousandths of a core; and the share, in hundredths of a per cent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,14 @@ DAEMONSETS = (
     DaemonSet("eks-pod-identity-agent", 0, 0),
     DaemonSet("ebs-csi-node", 30, 120 * MIB),
     DaemonSet("s3-csi-node", 30, 120 * MIB),
-    DaemonSet("fsx-csi-node", 30, 120 * MIB),
+    DaemonSet("fsx-csi-node", 30, 104 * MIB),
     DaemonSet("nvidia-device-plugin", 0, 0, on="gpu"),
     DaemonSet("neuron-device-plugin", 0, 0, on="neuron"),
     DaemonSet("aws-efa-k8s-device-plugin", 10, 20 * MIB, on="efa"),
 )
-"""What an EKS cluster for ML usually runs on its nodes, by the requests in each one's own chart
-or add-on. Give :func:`allocatable` a longer tuple where more runs (agents for logs or security)."""
+"""What an EKS cluster for ML usually runs on its nodes, by the requests in each one's own chart or
+add-on, sidecars included; 0 where it states none. Give :func:`allocatable` a longer tuple where
+more runs (agents for logs, metrics or security)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,12 @@ class Allocatable:
     pods: int
 
 
-def allocatable(instance: Instance, daemonsets: tuple[DaemonSet, ...] = DAEMONSETS) -> Allocatable:
+def allocatable(
+    instance: Instance, daemonsets: tuple[DaemonSet, ...] = DAEMONSETS, *, efa: bool = False
+) -> Allocatable:
     """What is left for our pods on a node of that type; nothing below 0.
 
+    With ``efa``, the node's EFA interfaces are attached, and memory is short of the huge pages.
     Ephemeral storage is that of the local disks as one RAID 0 (Karpenter's
     ``instanceStorePolicy: RAID0``, ``localStorage.strategy: RAID0`` in a NodeConfig) where the type
     has disks, else of a root volume of 20 GiB.
@@ -87,12 +95,13 @@ def allocatable(instance: Instance, daemonsets: tuple[DaemonSet, ...] = DAEMONSE
     theirs = [daemonset for daemonset in daemonsets if daemonset.runs_on(instance)]
     cpus = instance.vcpus * 1000 - reserved_cpu_milli(instance.vcpus)
     memory = capacity_bytes(instance) - reserved_memory_bytes(instance.max_pods)
+    memory -= HUGE_PAGES_BYTES if efa else 0
     disk = instance.nvme_bytes or ROOT_VOLUME_BYTES
     return Allocatable(
         cpus_milli=max(0, cpus - sum(daemonset.cpu_milli for daemonset in theirs)),
         memory_bytes=max(0, memory - sum(daemonset.memory_bytes for daemonset in theirs)),
         ephemeral_bytes=max(0, disk - GIB - math.ceil(disk / 10)),
-        pods=max(0, max_pods(instance) - len(theirs)),
+        pods=max(0, pod_limit(instance) - len(theirs)),
     )
 
 
@@ -113,15 +122,16 @@ def reserved_memory_bytes(max_pods: int) -> int:
 def reserved_cpu_milli(vcpus: int) -> int:
     """The kubelet's CPU."""
     total = vcpus * 1000
-    shares = (
-        max(0, min(total, end or total) - start) * share for start, end, share in _CPU_RESERVES
+    return sum(
+        max(0, min(total, end or total) - start) * share // 10_000
+        for start, end, share in _CPU_RESERVES
     )
-    return int(sum(shares))
 
 
-def max_pods(instance: Instance) -> int:
-    """How many pods a node takes in a managed node group, daemonsets included.
+def pod_limit(instance: Instance) -> int:
+    """How many pods a node of a managed node group takes, daemonsets included.
 
-    EKS caps the number of addresses at 110 pods below 30 vCPUs and at 250 from there on.
+    That is the number by addresses, at most 110; or 250 above 30 vCPUs (EKS's guide, «Choose an
+    optimal instance type»).
     """
-    return min(instance.max_pods, 110 if instance.vcpus < 30 else 250)
+    return min(instance.max_pods, 250 if instance.vcpus > 30 else 110)
