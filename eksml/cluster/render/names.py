@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eksml.cluster.mounts import S3Mount
-
     from eksml.cluster.spec import Cluster
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -35,6 +34,16 @@ def pod_labels(spec: Cluster) -> dict[str, str]:
     RayService makes clusters with names of its own that nobody knows beforehand.
     """
     return {INSTANCE: spec.name, MANAGED_BY: "eksml"}
+
+
+def namespaced(spec: Cluster, name: str) -> dict[str, Any]:
+    """The ``metadata`` of an object in the cluster's namespace."""
+    return {"name": name, "namespace": spec.namespace, "labels": object_labels(spec)}
+
+
+def cluster_wide(spec: Cluster, name: str) -> dict[str, Any]:
+    """The ``metadata`` of an object that belongs to no namespace."""
+    return {"name": name, "labels": object_labels(spec)}
 
 
 def service_account(spec: Cluster) -> str:
