@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
@@ -127,7 +127,15 @@ class Node(Spec):
     tolerations: tuple[Toleration, ...] = ()
     """Taints of nodes that are tolerated, besides those of GPU and Neuron nodes."""
     pod: Pod = Field(default_factory=dict)
-    """More fields of the pod template (``metadata``, ``spec``), merged last and checked as a Pod."""
+    """More of the pod template (``metadata``, ``spec``), merged last and checked as a Pod."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        from eksml.cluster.checks.group import mount_problems
+
+        if found := list(mount_problems(self.mounts)):
+            raise Refused(found)
+        return self
 
     @property
     def instances(self) -> tuple[str, ...]:
@@ -174,7 +182,7 @@ class WorkerGroup(Node):
     """How many at the start. None: min."""
     market: Market = "on-demand"
     """How the nodes are bought. ``spot`` nodes may be reclaimed after a notice."""
-    accelerator: str | None = None
+    accelerator: Annotated[LabelValue, Field(min_length=1)] | None = None
     """Ray's name of the accelerator, such as ``L4``; becomes ``ray.io/accelerator-type``. None:
     that of the instance."""
     pods_per_node: AtLeastOne = 1

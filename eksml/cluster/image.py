@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
+
+if TYPE_CHECKING:
+    from eksml.cluster.catalogue import Arch
+    from eksml.cluster.groups import Node
+    from eksml.cluster.spec import Cluster
 
 _IMAGE = re.compile(
     r"(?P<repository>[a-z0-9][a-z0-9._-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*)"
@@ -48,10 +54,50 @@ def read_tag(image: str) -> Tag:
     )
 
 
+def image_of(cluster: Cluster, node: Node) -> str:
+    """The image of a node on EKS: its own, the cluster's, or Ray's public one.
+
+    Ray's is of the Ray that the cluster says and of the Python that runs here, so that functions
+    that are sent there can be unpacked: ``rayproject/ray:2.60.0-py311-gpu``.
+    """
+    if said := node.image or cluster.image:
+        return said
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return default_image(cluster.ray, python, gpu=_has_gpus(node), arm=arch_of(node) == "arm64")
+
+
 def default_image(ray: str, python: str, *, gpu: bool, arm: bool) -> str:
     """Ray's own public image: ``rayproject/ray:2.60.0-py311-gpu``."""
     tag = f"{ray}-py{python.replace('.', '')}{'-gpu' if gpu else ''}{'-aarch64' if arm else ''}"
     return f"rayproject/ray:{tag}"
+
+
+def arch_of(node: Node) -> Arch:
+    """The processors of a node on EKS, as in ``kubernetes.io/arch``: those of its instance; else
+    what its ``node_selector`` says; else ``amd64``, which then has to be selected, since an image
+    for one does not run on the other."""
+    from eksml.cluster.catalogue import instances
+
+    for name in node.instances:
+        if name in instances():
+            return instances()[name].arch
+    said = getattr(node, "node_selector", {}).get("kubernetes.io/arch")
+    return "arm64" if said == "arm64" else "amd64"
+
+
+def is_rays_own(image: str) -> bool:
+    """Whether Ray publishes it: its tags are for one kind of processor each."""
+    return image.startswith("rayproject/") or read_tag(image).arm
+
+
+def _has_gpus(node: Node) -> bool:
+    from eksml.cluster.catalogue import instances
+    from eksml.cluster.head import Head
+
+    if node.gpus is not None or isinstance(node, Head):
+        return bool(node.gpus)
+    known = instances()
+    return any(known[name].gpu is not None for name in node.instances if name in known)
 
 
 def _pinned(image: str) -> str:

@@ -25,9 +25,8 @@ SELECTABLE = (
     KARPENTER_NODEPOOL,
     EKS_NODEGROUP,
     "kubernetes.io/arch",
-    "topology.kubernetes.io/region",
 )
-"""Labels that every node has without anybody's doing: what a selector may ask for."""
+"""Labels that nodes of EKS have without anybody's doing: what a selector may ask for."""
 _SAID_BY_FIELDS = {
     INSTANCE_TYPE: "instance",
     ZONE: "zones",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -26,7 +25,7 @@ from eksml.cluster.options import (
     Quota,
     Security,
 )
-from eksml.cluster.problems import Spec
+from eksml.cluster.problems import Refused, Spec
 from eksml.cluster.yaml import dump_yaml, load_yaml
 from eksml.errors import InvalidSpec, Problem
 
@@ -97,10 +96,14 @@ class Cluster(Spec):
     """Seconds between the notice of a reclaim and the kill. (EC2 gives 120 on spot.)"""
 
     @model_validator(mode="after")
-    def _unique_groups(self) -> Cluster:
-        counts = Counter(group.name for group in self.groups)
-        if doubled := [name for name, count in counts.items() if count > 1]:
-            raise ValueError(f"groups: more than one is named {', '.join(doubled)}")
+    def _consistent(self) -> Self:
+        from eksml.cluster.checks import cluster, eks
+
+        found = list(cluster.problems(self))
+        if self.backend == "eks":
+            found += eks.problems(self)
+        if found:
+            raise Refused(found)
         return self
 
     @property
