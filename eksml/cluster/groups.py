@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 from eksml.cluster.image import Image
 from eksml.cluster.mounts import Mount
 from eksml.cluster.names import (
+    INT32,
     AtLeastOne,
     Count,
     Env,
@@ -203,7 +204,7 @@ class WorkerGroup(Node):
     """Size of /dev/shm; counts towards the pod's memory. None: the operator's choice."""
     scratch: Bytes | None = None
     """Space on the instance's own NVMe disks, gone with the pod. None: none."""
-    priority: int = Field(default=0, strict=True)
+    priority: Annotated[int, Field(strict=True, ge=-INT32, le=INT32)] = 0
     """Which group the autoscaler takes first where several would do: the highest."""
     priority_class: ObjectName | None = None
     """Kubernetes' PriorityClass of the pods."""
@@ -285,4 +286,4 @@ def _group(
     fields: dict[str, Any],
 ) -> WorkerGroup:
     unsaid = {} if instance else sizes
-    return WorkerGroup(name=name, instance=instance, **(unsaid | fields))
+    return WorkerGroup(**(unsaid | {"name": name, "instance": instance} | fields))

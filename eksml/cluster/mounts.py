@@ -76,7 +76,8 @@ class _Mount(Spec):
     @model_serializer(mode="wrap")
     def _with_kind(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # ``kind`` tells which mount it is, so it is written although it is a default
-        return {"kind": self.kind} | fields(self)
+        written: dict[str, Any] = fields(self)
+        return {"kind": self.kind} | written
 
 
 class FsxMount(_Mount):

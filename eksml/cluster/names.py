@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
+INT32 = 2**31 - 1
+"""The largest number that most fields of Kubernetes hold."""
+
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_DNS_1123.pattern}(\.{_DNS_1123.pattern})*")
@@ -39,8 +42,13 @@ def _namespace(name: str) -> str:
     return name
 
 
+def is_object_name(text: str) -> bool:
+    """Whether Kubernetes would take ``text`` as the name of most objects."""
+    return len(text) <= 253 and bool(_SUBDOMAIN.fullmatch(text))
+
+
 def _object_name(name: str) -> str:
-    if len(name) > 253 or not _SUBDOMAIN.fullmatch(name):
+    if not is_object_name(name):
         raise ValueError(
             "not the name of a Kubernetes object: at most 253 of a–z, 0–9, '-' and '.', "
             "with a letter or digit at both ends"
@@ -116,5 +124,5 @@ Names = Annotated[
     PlainSerializer(_short),
 ]
 """One name or several; written as a string or as a list, held as a tuple."""
-Count = Annotated[int, Field(strict=True, ge=0)]
-AtLeastOne = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=0, le=INT32)]
+AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=INT32)]

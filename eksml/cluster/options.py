@@ -13,6 +13,7 @@ from eksml.cluster.names import (
     LabelValue,
     Namespace,
     ObjectName,
+    is_object_name,
 )
 from eksml.cluster.problems import Refused, Spec
 from eksml.cluster.quantity import Bytes
@@ -51,6 +52,12 @@ def _role_arn(value: str) -> str:
     if not _ROLE_ARN.fullmatch(value):
         raise ValueError("not the ARN of a role: arn:aws:iam::123456789012:role/name")
     return value
+
+
+def _not_default(name: str) -> str:
+    if name == "default":
+        raise ValueError("would give every pod of the namespace the cluster's rights; name another")
+    return name
 
 
 def _version(value: str) -> str:
@@ -130,7 +137,7 @@ class HeadState(Spec):
 class Identity(Spec):
     """Who the nodes are, to AWS and to Kubernetes."""
 
-    service_account: ObjectName | None = None
+    service_account: Annotated[ObjectName, AfterValidator(_not_default)] | None = None
     """The service account of all pods. None: one named like the cluster."""
     role_arn: RoleArn | None = None
     """The role of the service account by IRSA. None: no IRSA."""
@@ -177,7 +184,7 @@ class Quota(Spec):
     @model_validator(mode="after")
     def _known(self) -> Quota:
         problems = [
-            Problem(f"limits.{key}", "is no resource that Kubernetes can limit.", remedy)
+            Problem(f"limits.{key}", "cannot be limited.", remedy)
             for key in self.limits
             if (remedy := _quota_remedy(key))
         ]
@@ -187,6 +194,8 @@ class Quota(Spec):
 
 
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
+_UNLIMITED = ("limits.cpu", "limits.ephemeral-storage")
+"""Pods of Ray have no such limit, and a quota on it would keep every one of them from starting."""
 _COUNTED = (
     "pods",
     "services",
@@ -201,6 +210,8 @@ _COUNTED = (
 def _quota_remedy(key: str) -> str:
     """What to write instead; empty if Kubernetes takes ``key``."""
     kind, dot, resource = key.partition(".")
+    if key in _UNLIMITED:
+        return f"Write requests.{resource}: the pods have no such limit, and none would start."
     if kind in ("requests", "limits") and dot:
         if resource in _COMPUTE or (kind == "requests" and resource == "storage"):
             return ""
@@ -218,16 +229,19 @@ def _quota_remedy(key: str) -> str:
 class Queue(Spec):
     """Wait in a queue until there is room for the whole cluster."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[LabelValue, Field(min_length=1)]
     """Kueue's LocalQueue, Volcano's queue, or YuniKorn's, such as ``root.team-a``."""
     kind: Literal["kueue", "volcano", "yunikorn"] = "kueue"
     """Whose queue it is."""
-    priority: ObjectName | None = None
+    priority: Annotated[ObjectName, Field(max_length=63)] | None = None
     """Kueue's WorkloadPriorityClass, or Volcano's PriorityClass."""
 
     @model_validator(mode="after")
     def _whole(self) -> Queue:
         problems = []
+        if self.kind != "yunikorn" and not is_object_name(self.name):
+            told = f"{self.name!r} is not the name of a queue of {self.kind}."
+            problems.append(Problem("name", told, "Use a–z, 0–9, '-' and '.'."))
         if self.priority and self.kind == "yunikorn":
             told = "has no effect: YuniKorn takes priorities from the queue and the pods."
             problems.append(Problem("priority", told, "Say priority_class of groups instead."))

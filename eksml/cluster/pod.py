@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -46,7 +47,8 @@ def _problems(template: dict[str, Any]) -> Iterator[Problem]:
             if why := _SAID_ELSEWHERE.get(f"{part}.{key}"):
                 yield Problem(f"{part}.{key}", "is eksml's to write.", f"{why.capitalize()}.")
     yield from _label_problems(template.get("metadata"))
-    yield from _json_problems(template, "")
+    yield from json_problems(template)
+    yield from _null_problems(template)
 
 
 def _label_problems(metadata: Any) -> Iterator[Problem]:
@@ -60,19 +62,42 @@ def _label_problems(metadata: Any) -> Iterator[Problem]:
             )
 
 
-def _json_problems(value: Any, path: str) -> Iterator[Problem]:
+def _null_problems(template: dict[str, Any]) -> Iterator[Problem]:
+    for path, value in _leaves(template, ""):
+        if value is None:
+            yield Problem(path, "is null, which server-side apply refuses.", "Leave it out.")
+
+
+def json_problems(value: Any, path: str = "") -> Iterator[Problem]:
+    """What in ``value`` cannot be written as JSON."""
+    for at, leaf in _leaves(value, path):
+        yield from _leaf_problems(leaf, at)
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Everything in it that is neither a mapping nor a list, with its path; bad keys as well."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             at = f"{path}.{key}" if path else str(key)
             if not isinstance(key, str):
-                yield Problem(at, f"the key {key!r} is not text.")
-            yield from _json_problems(inner, at)
+                yield at, _BadKey(key)
+            yield from _leaves(inner, at)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _json_problems(inner, f"{path}.{index}")
-    elif value is None:
-        yield Problem(path, "is null, which server-side apply refuses.", "Leave it out.")
-    elif not isinstance(value, str | bool | int | float):
+            yield from _leaves(inner, f"{path}.{index}")
+    else:
+        yield path, value
+
+
+@dataclass(frozen=True)
+class _BadKey:
+    key: Any
+
+
+def _leaf_problems(value: Any, path: str) -> Iterator[Problem]:
+    if isinstance(value, _BadKey):
+        yield Problem(path, f"the key {value.key!r} is not text.", "Put it in quotes.")
+    elif not isinstance(value, str | bool | int | float | None):
         yield Problem(path, f"{value!r:.80} cannot be written as JSON.")
     elif isinstance(value, float) and not math.isfinite(value):
         yield Problem(path, f"{value!r} cannot be written as JSON.")

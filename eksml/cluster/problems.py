@@ -121,7 +121,7 @@ def _walk(location: Location, model: type[BaseModel]) -> tuple[Location, Models]
             models = tagged
             continue
         path.append(part)
-        fields = [found.model_fields[part] for found in models if part in found.model_fields]  # type: ignore[index]
+        fields = [found.model_fields[part] for found in models if part in found.model_fields]
         if fields:
             models = tuple(_models_in(fields[0].annotation)) or models
     return tuple(path), models

@@ -10,7 +10,8 @@ from eksml.cluster.checks.group import mount_problems
 from eksml.errors import Problem
 
 if TYPE_CHECKING:
-    from eksml.cluster.groups import Node
+    from eksml.cluster.groups import WorkerGroup
+    from eksml.cluster.head import Head
     from eksml.cluster.spec import Cluster
 
 
@@ -29,7 +30,7 @@ def problems(cluster: Cluster) -> Iterator[Problem]:
                 yield Problem(f"{path}.mounts.{index}.path", told, "Choose another.")
 
 
-def nodes(cluster: Cluster) -> Iterator[tuple[str, Node]]:
+def nodes(cluster: Cluster) -> Iterator[tuple[str, WorkerGroup | Head]]:
     """The head and the groups, each with its path."""
     yield "head", cluster.head
     for index, group in enumerate(cluster.groups):

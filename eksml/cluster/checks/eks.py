@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from eksml.cluster.checks import images, sizes
 from eksml.cluster.checks.cluster import nodes
 from eksml.cluster.options import ROCKSDB_GATE
+from eksml.cluster.placement import EKS_NODEGROUP, KARPENTER_NODEPOOL
 from eksml.cluster.rules.quantity import amount
 from eksml.cluster.sizing import pod_size
 from eksml.errors import Problem
@@ -27,6 +29,7 @@ NOTICE_MOST_S = 100
 """EC2 reclaims spot nodes 120 s after the notice; the rest is for the kubelet to hear of it and for
 the pod to end."""
 
+_PLAIN_NAME = re.compile(r"[\w.:/-]+", re.ASCII)
 _SET_BY_KUBERAY = {
     "RAY_REDIS_ADDRESS": "head_state.redis_address",
     "REDIS_PASSWORD": "head_state.redis_secret",
@@ -55,6 +58,7 @@ def problems(cluster: Cluster) -> Iterator[Problem]:
     yield from _versions(cluster)
     yield from _autoscaling(cluster)
     yield from _environment(cluster)
+    yield from _resources(cluster)
     yield from _zones(cluster)
     yield from _notice(cluster)
     yield from _reservations(cluster)
@@ -107,6 +111,15 @@ def _environment(cluster: Cluster) -> Iterator[Problem]:
             yield Problem(f"{path}.{name}", told, "Leave it out.")
 
 
+def _resources(cluster: Cluster) -> Iterator[Problem]:
+    """On EKS they pass through a shell, as JSON in an option of ``ray start``."""
+    for path, node in nodes(cluster):
+        for name in node.resources:
+            if not _PLAIN_NAME.fullmatch(name):
+                told = f"{name!r} cannot be given to Ray by KubeRay."
+                yield Problem(f"{path}.resources.{name}", told, "Use letters, digits and _ . : / -")
+
+
 def _zones(cluster: Cluster) -> Iterator[Problem]:
     for index, group in enumerate(cluster.groups):
         for at, zone in enumerate(group.zones):
@@ -124,7 +137,9 @@ def _notice(cluster: Cluster) -> Iterator[Problem]:
 
 def _reservations(cluster: Cluster) -> Iterator[Problem]:
     for index, group in enumerate(cluster.groups):
-        if group.market == "reserved" and cluster.karpenter and not group.capacity_reservation:
+        elsewhere = {KARPENTER_NODEPOOL, EKS_NODEGROUP} & group.node_selector.keys()
+        ours = cluster.karpenter is not None and not elsewhere
+        if ours and group.market == "reserved" and not group.capacity_reservation:
             told = "is missing: Karpenter must know which reservation to use."
             yield Problem(f"groups.{index}.capacity_reservation", told, "Write its id, cr-….")
 

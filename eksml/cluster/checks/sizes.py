@@ -237,17 +237,17 @@ def _head(head: Head, machines: list[Instance]) -> Iterator[Problem]:
 
 
 def _head_accelerators(head: Head, machines: list[Instance]) -> Iterator[Problem]:
+    """All of them or none: a head that asks for none is kept off such nodes by their taint."""
     for field in ("gpus", "neuron_cores"):
         wanted = getattr(head, field) or 0
         if wanted and not machines:
             yield Problem("instance", f"is missing: {field} come with a type.", "Name it.")
         for machine in machines:
-            has = machine.gpu.count if field == "gpus" and machine.gpu else 0
-            if field == "neuron_cores" and machine.neuron:
-                has = machine.neuron.cores
-            if wanted > has:
+            cores = machine.neuron.cores if machine.neuron else 0
+            has = cores if field == "neuron_cores" else machine.gpu.count if machine.gpu else 0
+            if wanted != has:
                 told = f"{wanted}, but {machine.name} has {has}."
-                yield Problem(field, told, "Write less, or choose another instance.")
+                yield Problem(field, told, f"Write {has}, or choose another instance.")
 
 
 _LESS = "Write less, or choose a larger instance."
