@@ -85,7 +85,7 @@ def check(manifest: Mapping[str, Any], *, gates: Collection[str] = ()) -> list[P
     kind = manifest.get("kind") if isinstance(manifest, Mapping) else None
     if not isinstance(kind, str) or kind not in names.LONGEST_NAME:
         return []
-    return list(_check(Field(manifest, ""), kind, frozenset(gates)))
+    return list(_check(Field(dict(manifest), ""), kind, frozenset(gates)))
 
 
 def check_pod(template: Mapping[str, Any], path: str = "template") -> list[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,17 +14,21 @@ _PLAIN_STEP = re.compile(r"[\w-]+")
 _Subject = TypeVar("_Subject")
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: thousands are made for one manifest, and freezing triples the price.
+@dataclass(slots=True)
 class Field:
-    """A value and where it lies. Reading is total: what is absent or of the wrong type reads as
-    absent, since the types are checked once for the whole manifest (``shape``)."""
+    """A value of plain dicts and lists, and where it lies.
+
+    Reading is total: what is absent or of the wrong type reads as absent, since the types are
+    checked once for the whole manifest (``shape``).
+    """
 
     value: Any
     path: str
 
     def __getitem__(self, key: str) -> Field:
         """The field ``key`` of a mapping; its value is None where there is none."""
-        inner = self.value.get(key) if isinstance(self.value, Mapping) else None
+        inner = self.value.get(key) if isinstance(self.value, dict) else None
         return Field(inner, join(self.path, key))
 
     def items(self) -> list[Field]:
@@ -35,7 +39,7 @@ class Field:
 
     def entries(self) -> dict[str, Field]:
         """The entries of a mapping by key."""
-        if not isinstance(self.value, Mapping):
+        if not isinstance(self.value, dict):
             return {}
         return {
             key: Field(value, join(self.path, key))
@@ -81,7 +85,7 @@ class Field:
 
 def join(path: str, step: str | int) -> str:
     """``path.step``; a step with dots of its own is set in brackets: ``labels[ray.io/group]``."""
-    if isinstance(step, str) and not _PLAIN_STEP.fullmatch(step):
+    if isinstance(step, str) and not step.isidentifier() and not _PLAIN_STEP.fullmatch(step):
         return f"{path}[{step}]"
     return f"{path}.{step}" if path else str(step)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
 
 from eksml.cluster.rules.field import rule
 from eksml.cluster.rules.quantity import amount
@@ -59,7 +58,8 @@ def replicas(cluster: RayCluster) -> Iterator[Problem]:
             if field.whole is not None and field.whole < 0:
                 yield field.problem(f"{field.shown} is less than 0.")
         written = [field for field in fields if field.whole is not None]
-        for low, high in pairwise(written):
+        for index, high in enumerate(written[1:], start=1):
+            low = max(written[:index], key=lambda field: field.whole or 0)
             if (low.whole or 0) > (high.whole or 0):
                 name = low.path.rpartition(".")[2]
                 yield high.problem(

@@ -18,7 +18,7 @@ def nulls(manifest: Field) -> Iterator[Problem]:
 def _nulls(value: Any, path: str) -> Iterator[Problem]:
     if value is None:
         yield Problem(path, "is null.", "Leave it out (strip_none does).")
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for key, inner in value.items():
             yield from _nulls(inner, join(path, key if isinstance(key, str) else repr(key)))
     elif isinstance(value, list):

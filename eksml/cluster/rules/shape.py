@@ -91,7 +91,7 @@ def _list(value: Any, kind: str, path: str) -> Iterator[Problem]:
 
 
 def _mapping(value: Any, kind: str, path: str) -> Iterator[Problem]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         yield _wrong(path, value, "a mapping")
         return
     for key, inner in value.items():
@@ -109,7 +109,7 @@ def _word(value: Any, words: list[str], path: str) -> Iterator[Problem]:
 
 
 def _fields(value: Any, name: str, kind: Kind, path: str) -> Iterator[Problem]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         yield _wrong(path, value, "a mapping")
         return
     for missing in sorted(kind.required):
@@ -147,7 +147,7 @@ def _is(value: Any, kind: str) -> bool:
         return whole or isinstance(value, str)
     if kind == "bool":
         return isinstance(value, bool)
-    return isinstance(value, str if kind == "str" else Mapping)
+    return isinstance(value, str if kind == "str" else dict)
 
 
 def _wrong(path: str, value: Any, wanted: str) -> Problem:
