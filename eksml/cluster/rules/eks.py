@@ -19,8 +19,8 @@ from eksml.cluster.rules.requests import (
 from eksml.cluster.rules.volumes import mount_problems
 from eksml.errors import Problem
 
-_OPERATORS = ("ray.io/", "app.kubernetes.io/")
-"""Prefixes of labels that the operator sets on every pod of Ray."""
+_OPERATORS = ("app.kubernetes.io/name", "app.kubernetes.io/created-by")
+"""Labels that the operator sets on every pod of Ray, beside those below ``ray.io/``."""
 
 
 @rule(None, "sizes for the autoscaler")
@@ -79,7 +79,7 @@ def _selects(
         has = cluster.name or None
     elif key == "ray.io/node-type":
         has = "head" if group is cluster.head else "worker"
-    elif has is None and key.startswith(_OPERATORS):
+    elif has is None and (key in _OPERATORS or key.startswith("ray.io/")):
         return
     if has is None:
         yield value.problem(
