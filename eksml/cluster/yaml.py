@@ -25,6 +25,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes such text in quotes as PyYAML would write raw and read back as another line end."""
+
+
+_LINE_ENDS = "\r\x85\u2028\u2029"
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if any(end in text for end in _LINE_ENDS) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def load_yaml(text: str, source: str) -> dict[str, Any]:
     """The one mapping in ``text``; ``source`` names it in errors.
 
@@ -43,4 +58,4 @@ def load_yaml(text: str, source: str) -> dict[str, Any]:
 
 def dump_yaml(fields: dict[str, Any]) -> str:
     """As block YAML, in the order given."""
-    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    return yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -145,8 +145,9 @@ def _stated(group: WorkerGroup) -> Iterator[Problem]:
 
 def _fits(group: WorkerGroup, cpus_milli: int, memory: int, name: str) -> Iterator[Problem]:
     if cpus_milli < 1000 or memory < GIB:
+        path = "pods_per_node" if group.pods_per_node > 1 else "instance"
         told = f"leaves a pod {cpus_milli / 1000:g} CPUs and {_gib(memory)} on {name}."
-        yield Problem("pods_per_node", told, "Choose fewer, or a larger instance.")
+        yield Problem(path, told, "Choose a larger instance, or fewer pods on it.")
         return
     if (group.cpus or 0) * 1000 > cpus_milli:
         told = f"{group.cpus}, but a pod on {name} has {cpus_milli // 1000}."
