@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eksml.cluster.catalogue import Instance, instance
 from eksml.cluster.groups import HEAD_GROUP, WorkerGroup
+from eksml.cluster.image import arch_of
 from eksml.cluster.placement import (
     EKS_NODEGROUP,
     INSTANCE_TYPE,
@@ -18,6 +19,7 @@ from eksml.cluster.placement import (
 )
 from eksml.cluster.render.limits import protects
 from eksml.cluster.render.names import cluster_wide, node_pool
+from eksml.cluster.render.scheduling import ARCH, GPU_TAINT, NEURON_TAINT
 
 if TYPE_CHECKING:
     from eksml.cluster.options import Karpenter
@@ -27,11 +29,10 @@ _HEADROOM = 2
 """A pool may start twice the machines of its group: a new one before the old one is gone (a
 reclaim, an upgrade in steps) is normal, more than that is a runaway."""
 _ANY_CPU_NODE = (
-    ("kubernetes.io/arch", "In", ["amd64"]),
     ("karpenter.k8s.aws/instance-category", "In", ["c", "m", "r"]),
     ("karpenter.k8s.aws/instance-generation", "Gt", ["5"]),
 )
-"""Where no instance is named: current Intel and AMD machines of the general families."""
+"""Where no instance is named: machines of the general families, sixth generation or later."""
 _FAST_PULL = """\
 apiVersion: node.eks.aws/v1alpha1
 kind: NodeConfig
@@ -53,8 +54,8 @@ def karpenter(spec: Cluster) -> list[dict[str, Any]]:
     - Karpenter attaches every EFA interface by itself to nodes of pods that ask for
       ``vpc.amazonaws.com/efa``; the security group must let all its own traffic in and out.
     - Nodes go when they are empty, and only then: Ray's pods cannot be moved.
-    - Nodes of protected groups neither expire nor drift while they are busy.
-    - Pods on spot get their notice at once and with their whole grace, protected or not.
+    - Nodes of protected groups neither expire nor drift while they are busy. No
+      ``terminationGracePeriod`` is set: it would make drift drain them all the same.
     """
     if spec.karpenter is None:
         return []
@@ -71,6 +72,7 @@ class _Pool:
 
     group: str
     types: tuple[Instance, ...]
+    arch: str
     machines: int
     protected: bool
     market: Market = "on-demand"
@@ -83,13 +85,20 @@ class _Pool:
 
 
 def _head(spec: Cluster) -> _Pool:
-    return _Pool(HEAD_GROUP, _known(spec.head.instances), machines=1, protected=spec.protected)
+    return _Pool(
+        HEAD_GROUP,
+        _known(spec.head.instances),
+        arch_of(spec.head),
+        machines=1,
+        protected=spec.protected,
+    )
 
 
 def _group(spec: Cluster, group: WorkerGroup) -> _Pool:
     return _Pool(
         group.name,
         _known(group.instances),
+        arch_of(group),
         machines=math.ceil(group.nodes[1] / group.pods_per_node),
         protected=protects(spec, group.protected),
         market=group.market,
@@ -144,10 +153,6 @@ def _template(spec: Cluster, pool: _Pool) -> dict[str, Any]:
     }
     if taints := _taints(pool):
         made["taints"] = taints
-    if pool.market == "spot":
-        # Without it, Karpenter lets do-not-disrupt hold up the drain after a reclaim's notice
-        # until the instance is gone; with it, pods are deleted their own grace before it ends.
-        made["terminationGracePeriod"] = f"{grace_s(spec)}s"
     return made
 
 
@@ -156,7 +161,7 @@ def _requirements(pool: _Pool) -> list[tuple[str, str, list[str]]]:
     if pool.types:
         wanted.append((INSTANCE_TYPE, "In", [known.name for known in pool.types]))
     else:
-        wanted += _ANY_CPU_NODE
+        wanted += [(ARCH, "In", [pool.arch]), *_ANY_CPU_NODE]
     wanted.append((KARPENTER_CAPACITY, "In", [pool.market]))
     if pool.zones:
         wanted.append((ZONE, "In", list(pool.zones)))
@@ -166,8 +171,8 @@ def _requirements(pool: _Pool) -> list[tuple[str, str, list[str]]]:
 def _taints(pool: _Pool) -> list[dict[str, str]]:
     """Those that device plugins tolerate everywhere, so that only pods with a device come."""
     keys = (
-        ("nvidia.com/gpu", any(known.gpu for known in pool.types)),
-        ("aws.amazon.com/neuron", any(known.neuron for known in pool.types)),
+        (GPU_TAINT, any(known.gpu for known in pool.types)),
+        (NEURON_TAINT, any(known.neuron for known in pool.types)),
     )
     return [{"key": key, "effect": "NoSchedule"} for key, there in keys if there]
 
