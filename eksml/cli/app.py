@@ -16,6 +16,15 @@ F = TypeVar("F", bound=Callable[..., None])
 
 SECTIONS = {
     "Clusters": ("up", "down", "status", "scale", "interrupt", "env"),
+    "Clusters on EKS": (
+        "plan",
+        "render",
+        "check",
+        "diff",
+        "nodegroup",
+        "exec",
+        "cluster-logs",
+    ),
     "Runs": ("train", "runs", "show", "logs", "metrics", "cancel"),
     "This machine": ("doctor",),
 }

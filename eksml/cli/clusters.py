@@ -27,13 +27,25 @@ ClusterOption = Annotated[
 
 
 @command(
-    "up", "eksml up clusters/laptop.yaml", "eksml up clusters/laptop.yaml --json | jq .jobs_address"
+    "up",
+    "eksml up clusters/laptop.yaml",
+    "eksml up clusters/laptop.yaml --json | jq .jobs_address",
+    "eksml up clusters/gpu-train.yaml --timeout 1800",
 )
 def up(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The cluster's YAML file.")],
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long its nodes may take to join.")
-    ] = 180,
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="How long its nodes may take to join.  [180; on EKS 900]"
+        ),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="On EKS: leave there what a failed start created.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="On EKS: take over fields that another manager owns.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Start a cluster, and wait until all its nodes are there.
@@ -43,7 +55,9 @@ def up(
     from eksml import backends
     from eksml.cluster import Cluster
 
-    running = backends.up(Cluster.load(file), detach=True, timeout_s=timeout)
+    running = backends.up(
+        Cluster.load(file), detach=True, timeout_s=timeout, keep=keep, force=force
+    )
     status = running.status()
     if json:
         output.print_json(status.to_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,15 +14,27 @@ if TYPE_CHECKING:
     from eksml.cli.checks import Answer
 
 
-@command("doctor", "eksml doctor", "eksml doctor --storage s3://bucket/runs --json")
-def doctor(storage: options.Storage = None, json: options.Json = False) -> None:
+@command(
+    "doctor",
+    "eksml doctor",
+    "eksml doctor --storage s3://bucket/runs --json",
+    "eksml doctor --cluster --cluster-name my-eks",
+)
+def doctor(
+    storage: options.Storage = None,
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="Look at the Kubernetes of the kubeconfig instead."),
+    ] = False,
+    cluster_name: options.EksCluster = None,
+    json: options.Json = False,
+) -> None:
     """Look whether eksml can work here, and say what to do.
 
-    Each line is ok, warn or fail. Exit code 1 if anything fails.
+    Each line is ok, warn or fail. Exit code 1 if anything fails. With --cluster: operator, CRDs,
+    device plugins, drivers, Karpenter, Kueue, identity and monitoring of a Kubernetes.
     """
-    from eksml.cli.checks import all_checks, look_at_all
-
-    answers = look_at_all(all_checks(storage))
+    answers = _of_cluster(cluster_name) if cluster or cluster_name else _of_machine(storage)
     failed = any(answer.finding.level == "fail" for answer in answers)
     if json:
         checks = [{"name": answer.name, **asdict(answer.finding)} for answer in answers]
@@ -31,6 +43,19 @@ def doctor(storage: options.Storage = None, json: options.Json = False) -> None:
         _print(answers)
     if failed:
         raise typer.Exit(1)
+
+
+def _of_machine(storage: str | None) -> list[Answer]:
+    from eksml.cli.checks import all_checks, look_at_all
+
+    return look_at_all(all_checks(storage))
+
+
+def _of_cluster(name: str | None) -> list[Answer]:
+    from eksml.cli.checks import cluster_checks, look_at_all
+    from eksml.cli.checks.cluster import LIMIT_S
+
+    return look_at_all(cluster_checks(name), LIMIT_S)
 
 
 def _print(answers: list[Answer]) -> None:

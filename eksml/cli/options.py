@@ -21,3 +21,11 @@ Storage = Annotated[
 RunName = Annotated[
     str, typer.Argument(metavar="NAME", help="The run's name; `eksml runs` lists them.")
 ]
+EksCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster-name",
+        metavar="EKS",
+        help="Ask AWS about the EKS cluster of that name, too.",
+    ),
+]

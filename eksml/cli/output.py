@@ -63,6 +63,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         out.print(line, soft_wrap=True)
 
 
+def print_level(level: str, text: str) -> None:
+    """Print a finding for people: its level (``ok``, ``warn``, ``fail``) and what it is about."""
+    from rich.text import Text
+
+    line = Text.assemble(Text(level.ljust(4), style=STYLES[level]), f"  {text}")
+    console().print(line, soft_wrap=True)
+
+
 def print_facts(facts: Mapping[str, str]) -> None:
     """Print names and values, one a line; what is empty is left out."""
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""YAML, read strictly: one mapping, no key twice, no tags that make objects."""
+"""YAML, read strictly: mappings, no key twice, no tags that make objects."""
 
 from __future__ import annotations
 
@@ -54,6 +54,26 @@ def load_yaml(text: str, source: str) -> dict[str, Any]:
         problem = Problem(source, "does not hold fields.", "Write such as «name: laptop».")
         raise InvalidSpec([problem])
     return loaded
+
+
+def load_all_yaml(text: str, source: str) -> list[dict[str, Any]]:
+    """Each mapping in ``text``, which may hold several documents; empty ones are left out.
+
+    Raises:
+        InvalidSpec: not YAML, or a document is not a mapping.
+    """
+    try:
+        documents = list(yaml.load_all(text, Loader=_Loader))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidSpec([Problem(source, f"is not valid YAML: {error}.")]) from error
+    problems = [
+        Problem(f"{source}, document {number}", "does not hold fields.")
+        for number, document in enumerate(documents, start=1)
+        if document is not None and not isinstance(document, dict)
+    ]
+    if problems:
+        raise InvalidSpec(problems, subject=source)
+    return [document for document in documents if document is not None]
 
 
 def dump_yaml(fields: dict[str, Any]) -> str:
