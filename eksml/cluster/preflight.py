@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from eksml.cluster.groups import WorkerGroup
+from eksml.cluster.head import Head
+from eksml.cluster.packing import Resources, Slots, times
 from eksml.cluster.selector import matches
+from eksml.cluster.sizing import pod_size
 from eksml.cluster.spec import Cluster
+from eksml.cluster.table import counted
 from eksml.errors import DoesNotFit, InvalidSpec, Problem
-
-Resources = Mapping[str, float]
 
 _UNSAID = {"memory": math.inf, "object_store_memory": math.inf}
 """What the machine decides where the specification does not: never a reason to refuse."""
 
-_ROUNDING = 1e-6
-"""Ray counts in ten-thousandths; sums of floats must not lose a whole worker."""
-
-
-_ENDLESS = 1_000_000_000
-"""Stands for «as often as you like» where a bundle is empty or a resource unlimited."""
+_PLAIN = ("CPU", "memory", "object_store_memory")
+"""What every node has; nodes with more are kept for those who need it."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,15 @@ class Placement:
 
 
 def offers_of(where: Cluster | Iterable[Offer | Mapping[str, Any]]) -> tuple[Offer, ...]:
-    """The nodes of a specification with every group at its max, or those of ``ray.nodes()``."""
+    """The nodes of a specification with every group at its max, or those of ``ray.nodes()``.
+
+    On EKS a node offers what its pod has of the instance, locally what the specification says.
+    """
     if isinstance(where, Cluster):
-        head = Offer(_UNSAID | where.head.offers(), where.head.node_labels(), "head")
+        size = _size_on_eks if where.backend == "eks" else _size_here
+        head = Offer(size(where.head), where.head.node_labels(), "head")
         groups = (
-            Offer(_UNSAID | group.offers(), group.node_labels(), group.name, group.nodes[1])
+            Offer(size(group), group.node_labels(), group.name, group.nodes[1])
             for group in where.groups
         )
         return (head, *groups)
@@ -80,71 +83,96 @@ def offers_of(where: Cluster | Iterable[Offer | Mapping[str, Any]]) -> tuple[Off
     return tuple(offer for offer in given if offer is not None)
 
 
-def preflight(demand: Demand, where: Cluster | Iterable[Offer | Mapping[str, Any]]) -> Placement:
+def preflight(
+    demand: Demand | Sequence[Demand], where: Cluster | Iterable[Offer | Mapping[str, Any]]
+) -> Placement:
     """Where ``demand`` fits on ``where``, all other work aside.
 
-    Exact for equal bundles. Different bundles are placed largest first, first fit: a demand that
-    fits only by a cleverer packing is refused.
+    Several demands have to fit at the same time, as the stages of a dataset or the deployments of
+    an application do. Exact for equal bundles. Different bundles are placed one kind after the
+    other, those first that the fewest nodes can hold, then the largest; each on the plainest node
+    that has room (a CPU-only bundle goes to a GPU node last). A demand that fits only by a
+    cleverer packing is refused.
 
     Raises:
         DoesNotFit: it can never be placed; says how many fit, what is short and what to do.
     """
     offers = offers_of(where)
-    eligible = tuple(offer for offer in offers if matches(demand.label_selector, offer.labels))
-    if demand.bundles and not any(offer.count for offer in eligible):
-        raise DoesNotFit(_no_node(demand, offers))
-    wanted = Counter(tuple(sorted(bundle.items())) for bundle in demand.bundles)
-    rooms = [_Room(offer) for offer in eligible]
+    demands = (demand,) if isinstance(demand, Demand) else tuple(demand)
+    kinds = _kinds(demands, offers)
+    slots = _slots(kinds, offers)
     placed: Counter[str] = Counter()
-    for bundle, count in sorted(wanted.items(), key=lambda item: _size(item[0], eligible)):
-        left = count
-        for room in rooms:
-            taken = room.take(dict(bundle), left)
-            placed[room.offer.group] += taken
-            left -= taken
-        if left:
-            raise DoesNotFit(_too_many(demand, dict(bundle), count, count - left, eligible))
+    for kind in kinds:
+        taken = slots.place(kind.bundle | kind.marker, kind.count)
+        for index, count in taken.items():
+            placed[offers[index].group] += count
+        if (fit := sum(taken.values())) < kind.count:
+            beside = sum(len(one.bundles) for one in demands) - kind.count
+            raise DoesNotFit(_too_many(kind, fit, beside, _eligible(kind.demand, offers)))
     return Placement({group: number for group, number in placed.items() if number})
 
 
-class _Room:
-    """What is still free on equal nodes: full ones untouched, opened ones one by one."""
+@dataclass(frozen=True)
+class _Kind:
+    """Equal bundles of one demand."""
 
-    def __init__(self, offer: Offer) -> None:
-        self.offer = offer
-        self._opened: list[tuple[dict[str, float], int]] = [(dict(offer.resources), offer.count)]
+    demand: Demand
+    bundle: dict[str, float]
+    count: int
 
-    def take(self, bundle: Resources, wanted: int) -> int:
-        """Place up to ``wanted`` equal bundles; how many were placed."""
-        taken = 0
-        after: list[tuple[dict[str, float], int]] = []
-        for free, nodes in self._opened:
-            per_node = _times(bundle, free)
-            rest = wanted - taken
-            full = min(nodes, rest // per_node) if per_node else 0
-            part = min(rest - full * per_node, per_node) if full < nodes else 0
-            taken += full * per_node + part
-            after.append((_minus(free, bundle, per_node), full))
-            after.append((_minus(free, bundle, part), 1 if part else 0))
-            after.append((free, nodes - full - (1 if part else 0)))
-        self._opened = [(free, nodes) for free, nodes in after if nodes]
-        return taken
+    @property
+    def marker(self) -> dict[str, float]:
+        """A made-up resource of which every node with the right labels has plenty."""
+        return {_marker(self.demand): 1.0} if self.demand.label_selector else {}
 
 
-def _times(bundle: Resources, free: Resources) -> int:
-    """How often ``bundle`` goes into ``free``."""
-    times = min((free.get(name, 0.0) / amount for name, amount in bundle.items()), default=math.inf)
-    return int(times + _ROUNDING) if times < _ENDLESS else _ENDLESS
+def _marker(demand: Demand) -> str:
+    return f"labels {sorted(demand.label_selector.items())}"
 
 
-def _minus(free: Resources, bundle: Resources, times: int) -> dict[str, float]:
-    return {name: amount - times * bundle.get(name, 0.0) for name, amount in free.items()}
+def _kinds(demands: Iterable[Demand], offers: tuple[Offer, ...]) -> list[_Kind]:
+    """All equal bundles together, in the order in which they are placed."""
+    ordered: list[tuple[tuple[float, float], _Kind]] = []
+    for demand in demands:
+        eligible = _eligible(demand, offers)
+        if demand.bundles and not any(offer.count for offer in eligible):
+            raise DoesNotFit(_no_node(demand, offers))
+        most, nodes = _most(eligible), _nodes_with(eligible)
+        counts = Counter(tuple(sorted(bundle.items())) for bundle in demand.bundles)
+        for bundle, count in counts.items():
+            can_hold = min((nodes[name] for name, _ in bundle), default=0)
+            share = max((amount / (most.get(name) or 1) for name, amount in bundle), default=0.0)
+            ordered.append(((can_hold, -share), _Kind(demand, dict(bundle), count)))
+    ordered.sort(key=lambda entry: entry[0])
+    return [kind for _, kind in ordered]
 
 
-def _size(bundle: tuple[tuple[str, float], ...], offers: Iterable[Offer]) -> float:
-    """Negative share of the largest node, so that the largest bundle sorts first."""
-    most = _most(offers)
-    return -max((amount / most[name] for name, amount in bundle if most.get(name)), default=0.0)
+def _slots(kinds: list[_Kind], offers: tuple[Offer, ...]) -> Slots:
+    """The offers in the order in which they are filled: without accelerators first."""
+    names = {name for kind in kinds for name in kind.bundle}
+    selectors = {_marker(k.demand): k.demand.label_selector for k in kinds if k.marker}
+    slots = Slots([*sorted(names), *selectors])
+    for index, offer in sorted(enumerate(offers), key=lambda entry: _special(entry[1])):
+        marks = {mark: math.inf for mark, wish in selectors.items() if matches(wish, offer.labels)}
+        slots.add(index, {**offer.resources, **marks}, offer.count)
+    return slots
+
+
+def _special(offer: Offer) -> int:
+    """How many kinds of resources a node has that not every node has."""
+    return sum(bool(amount) for name, amount in offer.resources.items() if name not in _PLAIN)
+
+
+def _eligible(demand: Demand, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
+    return tuple(offer for offer in offers if matches(demand.label_selector, offer.labels))
+
+
+def _nodes_with(offers: Iterable[Offer]) -> Counter[str]:
+    """How many nodes have some of each resource."""
+    nodes: Counter[str] = Counter()
+    for offer in offers:
+        nodes.update({name: offer.count for name, amount in offer.resources.items() if amount})
+    return nodes
 
 
 def _most(offers: Iterable[Offer]) -> dict[str, float]:
@@ -153,6 +181,14 @@ def _most(offers: Iterable[Offer]) -> dict[str, float]:
         for name, amount in offer.resources.items():
             most[name] = max(most.get(name, 0.0), amount)
     return most
+
+
+def _size_on_eks(node: Head | WorkerGroup) -> Resources:
+    return {**pod_size(node).offers(), **node.resources}
+
+
+def _size_here(node: Head | WorkerGroup) -> Resources:
+    return _UNSAID | node.offers()
 
 
 def _offer(node: Mapping[str, Any]) -> Offer | None:
@@ -183,10 +219,9 @@ def _no_node(demand: Demand, offers: Iterable[Offer]) -> str:
     )
 
 
-def _too_many(
-    demand: Demand, bundle: Resources, wanted: int, fit: int, offers: tuple[Offer, ...]
-) -> str:
-    asked = f"{wanted} {demand.what} with {_amounts(bundle)} each"
+def _too_many(kind: _Kind, fit: int, beside: int, offers: tuple[Offer, ...]) -> str:
+    bundle, wanted = kind.bundle, kind.count
+    asked = f"{wanted} {kind.demand.what} with {_amounts(bundle)} each"
     most = _most(offers)
     if impossible := [name for name, amount in bundle.items() if most.get(name, 0.0) < amount]:
         larger = ", ".join(
@@ -197,31 +232,37 @@ def _too_many(
             f"{asked}: none fits, since no node has enough {larger}. "
             f"Ask for less per worker, or add a group whose nodes have it."
         )
-    if fit == 0:
+    alone = sum(times(bundle, offer.resources) * offer.count for offer in offers)
+    if alone == 0:
         return (
             f"{asked}: none fits, since no single node has all of it. Add a group whose nodes do."
         )
     short = min(
         bundle,
         key=lambda name: sum(
-            _times({name: bundle[name]}, offer.resources) * offer.count for offer in offers
+            times({name: bundle[name]}, offer.resources) * offer.count for offer in offers
         ),
     )
     there = sum(offer.resources.get(short, 0.0) * offer.count for offer in offers)
+    others = f" beside {counted(beside, 'other')}" if beside else ""
+    less = f"Ask for at most {fit}" if fit else "Ask for less"
+    return (
+        f"{asked}: {fit or 'none'} fit{others}, short of {short} "
+        f"({wanted * bundle[short]:g} asked, {there:g} there). "
+        f"{less}, or {_remedy(bundle, offers)}."
+    )
+
+
+def _remedy(bundle: Resources, offers: Iterable[Offer]) -> str:
     growing = next(
         (
             offer.group
             for offer in offers
-            if offer.group not in ("", "head") and _times(bundle, offer.resources)
+            if offer.group not in ("", "head") and times(bundle, offer.resources)
         ),
         None,
     )
-    remedy = f"raise nodes of group {growing!r}" if growing else "add a group"
-    return (
-        f"{asked}: {fit} fit, short of {short} "
-        f"({wanted * bundle[short]:g} asked, {there:g} there). "
-        f"Ask for at most {fit}, or {remedy}."
-    )
+    return f"raise nodes of group {growing!r}" if growing else "add a group"
 
 
 def _amounts(bundle: Resources) -> str:

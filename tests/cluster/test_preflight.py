@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from eksml import Cluster, cpu, gpu
 from eksml.cluster import Demand, Head, Offer, preflight
+from eksml.cluster.packing import Slots
 from eksml.errors import DoesNotFit, InvalidSpec
 
 CLUSTER = Cluster(
@@ -134,3 +135,56 @@ def test_a_group_of_a_million_nodes_is_no_more_work_than_one_of_two() -> None:
     demand = Demand(({"CPU": 3},) * 1000 + ({"CPU": 1},) * 1000)
     large = [Offer({"CPU": 4}, group="large", count=1_000_000)]
     assert preflight(demand, large).workers == {"large": 2000}
+
+
+def test_stages_that_run_at_the_same_time_must_fit_at_the_same_time() -> None:
+    read = Demand(({"CPU": 1},) * 4, what="tasks of stage read")
+    embed = Demand(({"CPU": 2, "GPU": 1},) * 8, what="actors of stage embed")
+    assert preflight([read, embed], CLUSTER).workers == {"cpu": 4, "gpu": 8}
+    with pytest.raises(DoesNotFit, match=r"9 tasks of stage read .*: 8 fit beside 8 others"):
+        preflight([Demand(({"CPU": 1},) * 9, what=read.what), embed], CLUSTER)
+    with pytest.raises(DoesNotFit, match=r"9 actors of stage embed .*: 8 fit beside 4 others"):
+        preflight([read, Demand(embed.bundles[:1] * 9, what=embed.what)], CLUSTER)
+
+
+def test_each_demand_keeps_its_own_labels() -> None:
+    spot = Demand(({"CPU": 1},) * 16, {"ray.io/market-type": "spot"}, "replicas of llm")
+    steady = Demand(({"CPU": 1},) * 8, {"ray.io/market-type": "!spot"}, "replicas of router")
+    assert preflight([steady, spot], CLUSTER).workers == {"gpu": 16, "cpu": 8}
+    with pytest.raises(DoesNotFit, match="none fit beside 8 others"):
+        preflight([steady, Demand(({"CPU": 1},), {"ray.io/market-type": "!spot"})], CLUSTER)
+
+
+def test_work_without_gpus_leaves_the_gpu_nodes_to_those_who_need_them() -> None:
+    nodes = [Offer({"CPU": 8, "GPU": 8}, group="gpu"), Offer({"CPU": 8}, group="cpu")]
+    large, small = {"CPU": 8}, {"CPU": 1, "GPU": 1}
+    assert preflight(Demand((large,) + (small,) * 8), nodes).workers == {"cpu": 1, "gpu": 8}
+
+
+def test_nothing_is_left_for_the_last_says_so() -> None:
+    nodes = [Offer({"CPU": 4}, group="a")]
+    with pytest.raises(DoesNotFit, match=r"1 late .*: none fit beside 4 others.*Ask for less"):
+        preflight([Demand(({"CPU": 1},) * 4), Demand(({"CPU": 0.5},), what="late")], nodes)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.integers(0, 4), st.integers(1, 3)), max_size=6),
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 2)), max_size=12),
+)
+def test_what_is_placed_never_exceeds_what_is_there(
+    nodes: list[tuple[int, int, int]], bundles: list[tuple[int, int]]
+) -> None:
+    offers = [
+        Offer({"CPU": c, "GPU": g}, group=str(i), count=n) for i, (c, g, n) in enumerate(nodes)
+    ]
+    asked = [{"CPU": c, "GPU": g} if g else {"CPU": c} for c, g in bundles]
+    slots = Slots(["CPU", "GPU"])
+    for index, offer in enumerate(offers):
+        slots.add(index, offer.resources, offer.count)
+    used = [(slots.place(bundle, 1), bundle) for bundle in asked]
+    for index, offer in enumerate(offers):
+        for name, amount in offer.resources.items():
+            taken = sum(placed.get(index, 0) * bundle.get(name, 0) for placed, bundle in used)
+            assert taken <= amount * offer.count
+    left_over = [bundle for placed, bundle in used if not placed]
+    assert not any(slots.place(bundle, 1) for bundle in left_over)
