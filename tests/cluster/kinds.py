@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
-from types import SimpleNamespace
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema
@@ -180,6 +179,16 @@ def assert_pod(template: Mapping[str, Any]) -> None:
     assert _through_the_client(template, "V1PodTemplateSpec") == template
 
 
+def nulls(value: Any, path: str = "") -> Iterator[str]:
+    """Paths of all nulls: server-side apply refuses them."""
+    if value is None:
+        yield path
+    inner = value.items() if isinstance(value, Mapping) else ()
+    inner = enumerate(value) if isinstance(value, list) else inner
+    for key, one in inner:
+        yield from nulls(one, f"{path}.{key}")
+
+
 @functools.cache
 def _validator(kind: tuple[str, str]) -> jsonschema.Draft202012Validator:
     version, name = kind
@@ -195,7 +204,7 @@ def _validator(kind: tuple[str, str]) -> jsonschema.Draft202012Validator:
 
 def _through_the_client(made: Mapping[str, Any], model: str) -> Any:
     client = _client()
-    read = client.deserialize(SimpleNamespace(data=json.dumps(made)), model)
+    read = client.deserialize(json.dumps(made), model, "application/json")
     return client.sanitize_for_serialization(read)
 
 

@@ -52,12 +52,11 @@ def test_head_and_groups_have_a_pool_each_with_a_class_of_its_own() -> None:
 
 
 def test_a_pool_takes_the_groups_instances_market_and_zones() -> None:
-    group = gpu(
-        "g6e.12xlarge", market="spot", zones=("us-east-1a", "us-east-1b"), nodes=(0, 3)
-    ).model_copy(update={"instance": ("g6e.12xlarge", "g6.12xlarge")})
+    types = ("g6e.12xlarge", "g6e.24xlarge")
+    group = gpu(types, market="spot", zones=("us-east-1a", "us-east-1b"), nodes=(0, 3))
     assert requirements(made(group)["pool gpu"]) == {
         "kubernetes.io/os": ["linux"],
-        "node.kubernetes.io/instance-type": ["g6e.12xlarge", "g6.12xlarge"],
+        "node.kubernetes.io/instance-type": ["g6e.12xlarge", "g6e.24xlarge"],
         "karpenter.sh/capacity-type": ["spot"],
         "topology.kubernetes.io/zone": ["us-east-1a", "us-east-1b"],
     }
@@ -77,7 +76,7 @@ def test_the_head_is_on_demand_on_a_current_general_machine() -> None:
     ("group", "taint"),
     [
         (gpu("g6.12xlarge", name="w"), "nvidia.com/gpu"),
-        (neuron("trn1.32xlarge", name="w"), "aws.amazon.com/neuron"),
+        (neuron("trn1.32xlarge", name="w", image="ecr/neuron:1"), "aws.amazon.com/neuron"),
         (cpu("m7i.4xlarge", name="w"), None),
     ],
 )

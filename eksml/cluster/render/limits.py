@@ -38,7 +38,8 @@ def quota(spec: Cluster) -> list[dict[str, Any]]:
     item: dict[str, Any] = {"type": "Container"}
     if limits:
         item["default"] = limits
-    item["defaultRequest"] = requests or limits
+    if requests:
+        item["defaultRequest"] = requests
     return [
         *objects,
         {
