@@ -38,10 +38,10 @@ def gates(cluster: RayCluster) -> Iterator[Problem]:
 
 
 @rule(None, "feature gates")
-def cron_gate(cluster_gates: tuple[Field, frozenset[str]]) -> Iterator[Problem]:
+def cron_gate(kind_and_gates: tuple[Field, frozenset[str]]) -> Iterator[Problem]:
     """Without its gate the operator does not look at a RayCronJob: nothing ever runs."""
-    kind, on = cluster_gates
-    if CRON_GATE not in on:
+    kind, gates_on = kind_and_gates
+    if CRON_GATE not in gates_on:
         yield kind.problem(
             f"{kind.shown} needs the operator's feature gate {CRON_GATE}, which is off.",
             "Turn the gate on, or start RayJobs from a CronJob.",

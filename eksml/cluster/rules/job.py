@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import yaml
-
 from eksml.cluster.rules.field import Field, rule
 from eksml.cluster.rules.syntax import DNS_1035, is_dns_1035
+from eksml.cluster.rules.yaml_text import read_mapping
 from eksml.errors import Problem
 
 SELECTOR_KEY = "ray.io/cluster"
@@ -193,23 +192,11 @@ def submission(job: Job) -> Iterator[Problem]:
 def runtime_env(job: Job) -> Iterator[Problem]:
     """Rule 13: ``runtimeEnvYAML`` is YAML that holds a mapping, ``entrypointResources`` JSON."""
     field = job.spec["runtimeEnvYAML"]
-    if field.text:
-        found, wrong = read_yaml(field.text)
-        if wrong:
-            yield field.problem(f"is not valid YAML: {wrong}.")
-        elif found is not None and not isinstance(found, dict):
-            yield field.problem(f"{field.shown} is not a mapping.", "Write such as «pip: [numpy]».")
+    if field.text.strip():
+        yield from read_mapping(field, "pip: [numpy]")[1]
     field = job.spec["entrypointResources"]
     if field.text and not _is_amounts(field.text):
         yield field.problem(f"{field.shown} is not JSON of names and numbers.", 'Such as {"a": 1}.')
-
-
-def read_yaml(text: str) -> tuple[object, str]:
-    """What YAML ``text`` holds, and why it can't be read (empty if it can)."""
-    try:
-        return yaml.safe_load(text), ""
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
-        return None, " ".join(str(error).split())
 
 
 def _is_amounts(text: str) -> bool:

@@ -29,6 +29,7 @@ def amount(value: object) -> Fraction | None:
         return None
     number, suffix = Fraction(match["number"]), match["suffix"] or ""
     if suffix in _BINARY:
-        return number * 2 ** _BINARY[suffix]
+        return number * (1 << _BINARY[suffix])
     exponent = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:] or 0)
-    return number * Fraction(10) ** exponent
+    scale: Fraction = Fraction(10) ** exponent
+    return number * scale

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from eksml.cluster.rules.field import Field, rule
-from eksml.cluster.rules.job import read_yaml
 from eksml.cluster.rules.shape import misshapen
+from eksml.cluster.rules.yaml_text import read_mapping
 from eksml.errors import Problem
 
 _FIELD = "serveConfigV2"
@@ -22,13 +22,11 @@ def serve_config(service: Field) -> Iterator[Problem]:
     if not field.text.strip():
         yield field.problem("is missing.", "Write the applications as YAML text.")
         return
-    found, wrong = read_yaml(field.text)
-    if wrong:
-        yield field.problem(f"is not valid YAML: {wrong}.")
-        return
-    config = Field(found, field.path)
-    yield from misshapen(found, "ServeConfig", field.path)
-    yield from _applications(config["applications"])
+    found, problems = read_mapping(field, "applications: [{name: chat, import_path: chat:app}]")
+    yield from problems
+    if found is not None:
+        yield from misshapen(found, "ServeConfig", field.path)
+        yield from _applications(Field(found, field.path)["applications"])
 
 
 def _applications(applications: Field) -> Iterator[Problem]:
@@ -57,9 +55,9 @@ def _application(app: Field, route: str) -> Iterator[Problem]:
     path = app["import_path"]
     if path.text and not _is_import_path(path.text):
         yield path.problem(f"{path.shown} names nothing to import.", "Write module:application.")
-    for name in ("host", "port"):
-        if app[name].given:
-            yield app[name].problem("is not the application's.", "Move it to http_options.")
+    for address in (app["host"], app["port"]):
+        if address.given:
+            yield address.problem("is not the application's.", "Move it to http_options.")
     yield from _runtime_env(app["runtime_env"])
     deployments = app["deployments"].items()
     taken = Counter(deployment["name"].text for deployment in deployments)

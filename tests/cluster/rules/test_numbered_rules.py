@@ -379,7 +379,13 @@ def test_rule_13_each_submission_mode_takes_what_it_reads():
     assert refusals(ray_job(submissionMode="SideCar")) == {("rule: fields", "spec.submissionMode")}
 
 
-@pytest.mark.parametrize("text", ["a: [", "a: 1\n  b: 2", "[numpy]", "numpy", "\0", "!!python/x 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a: [", "a: 1\n  b: 2", "[numpy]", "numpy", "\0", "pip: []\npip: []"),
+        *("a: !!python/x 1", "a: !!bool maybe", "a: !!timestamp now", "a: !!int ''"),
+    ],
+)
 def test_rule_13_the_runtime_environment_is_yaml_that_holds_a_mapping(text):
     assert accepted(ray_job(runtimeEnvYAML="pip: [numpy]\nenv_vars: {A: '1'}\n"))
     assert accepted(ray_job(runtimeEnvYAML=""))

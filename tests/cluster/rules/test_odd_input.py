@@ -14,7 +14,7 @@ from eksml.cluster.rules import GATES, Violation, check, check_pod, strip_none
 from eksml.cluster.rules.quantity import amount
 from eksml.cluster.rules.schedule import duration_s, schedule_error
 
-EXAMPLES = 150
+EXAMPLES = 100
 """Examples of each law."""
 
 texts = st.text(max_size=12) | st.sampled_from(["", "2.60.0", "-", "a" * 70, "1e99", "a: [", "\0"])
@@ -82,7 +82,7 @@ def test_anything_at_all_is_answered(value):
 
 
 @given(st.sampled_from(WAYS), json)
-@settings(max_examples=4 * EXAMPLES, deadline=None)
+@settings(max_examples=3 * EXAMPLES, deadline=None)
 def test_a_manifest_with_anything_in_one_place_is_answered(place, value):
     index, way = place
     manifest = replaced(GOOD[index], way, value)
@@ -93,7 +93,7 @@ def test_a_manifest_with_anything_in_one_place_is_answered(place, value):
 
 @needs_crds
 @given(st.sampled_from(WAYS), json)
-@settings(max_examples=4 * EXAMPLES, deadline=None)
+@settings(max_examples=3 * EXAMPLES, deadline=None)
 def test_what_the_api_server_refuses_is_refused_beforehand(place, value):
     index, way = place
     manifest = replaced(GOOD[index], way, value)

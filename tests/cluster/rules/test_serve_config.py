@@ -45,7 +45,7 @@ def test_a_whole_configuration_is_accepted():
     [
         ("", "serveConfigV2: is missing."),
         ("applications: [", "is not valid YAML"),
-        ("- a", "serveConfigV2: ['a'] is not a mapping."),
+        ("- a", "serveConfigV2: does not hold fields."),
         ("applications: []", "serveConfigV2.applications: holds no application."),
         ("import_path: a:b", "serveConfigV2.applications: is missing."),
         ("applications: [{name: a}]", "applications.0.import_path: is missing."),
