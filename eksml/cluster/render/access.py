@@ -28,7 +28,7 @@ def access(spec: Cluster) -> list[dict[str, Any]]:
 
     EKS Pod Identity needs nothing here: its association lives in EKS, not in Kubernetes.
     """
-    account = {
+    account: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
         "metadata": namespaced(spec, service_account(spec)),

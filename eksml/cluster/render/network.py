@@ -14,7 +14,6 @@ DASHBOARD, RAY_CLIENT, SERVE = 8265, 10001, 8000
 METRICS = (8080, 44217, 44227)
 """Each node's own metrics; on the head also the autoscaler's and the dashboard's."""
 
-_ANYWHERE: dict[str, Any] = {"namespaceSelector": {}}
 _IMDS_V4, _IMDS_V6 = "169.254.169.254/32", "fd00:ec2::254/128"
 
 
@@ -63,7 +62,7 @@ def _ingress(spec: Cluster) -> list[dict[str, Any]]:
         # Its namespace is the installer's choice; the component label is the same under Helm and
         # kustomize.
         _rule(
-            [_ANYWHERE | _pods({"app.kubernetes.io/component": "kuberay-operator"})],
+            [_pods_anywhere({"app.kubernetes.io/component": "kuberay-operator"})],
             DASHBOARD,
             SERVE,
         ),
@@ -74,7 +73,7 @@ def _ingress(spec: Cluster) -> list[dict[str, Any]]:
         peers = [_client(client) for client in spec.security.clients]
         rules.append(_rule(peers, DASHBOARD, RAY_CLIENT, SERVE))
     if spec.monitoring:
-        rules.append(_rule([_ANYWHERE | _pods({"app.kubernetes.io/name": "prometheus"})], *METRICS))
+        rules.append(_rule([_pods_anywhere({"app.kubernetes.io/name": "prometheus"})], *METRICS))
     return rules
 
 
@@ -82,7 +81,7 @@ def _egress() -> list[dict[str, Any]]:
     # Pods are named beside the address blocks, since some network plugins (Cilium) match
     # address blocks only to what is outside the cluster.
     everywhere = [
-        _ANYWHERE,
+        {"namespaceSelector": {}},
         {"ipBlock": {"cidr": "0.0.0.0/0", "except": [_IMDS_V4]}},
         {"ipBlock": {"cidr": "::/0", "except": [_IMDS_V6]}},
     ]
@@ -95,6 +94,10 @@ def _rule(peers: list[dict[str, Any]], *ports: int) -> dict[str, Any]:
 
 def _pods(labels: dict[str, str]) -> dict[str, Any]:
     return {"podSelector": {"matchLabels": labels}}
+
+
+def _pods_anywhere(labels: dict[str, str]) -> dict[str, Any]:
+    return {"namespaceSelector": {}, **_pods(labels)}
 
 
 def _gateways() -> dict[str, Any]:
