@@ -19,7 +19,7 @@ _EXCLUSIVE_TAINTS = ("nvidia.com/gpu", "aws.amazon.com/neuron")
 """What EKS taints device nodes with, without a value."""
 
 _KARPENTER = "karpenter"
-_NODE_GROUP = "eks.amazonaws.com"
+_NODE_GROUP = ("eks.amazonaws.com/capacityType", "eks.amazonaws.com/nodegroup")
 _VALUES = {
     "karpenter.sh/capacity-type": ("spot", "on-demand", "reserved"),
     "eks.amazonaws.com/capacityType": ("SPOT", "ON_DEMAND", "CAPACITY_BLOCK"),
@@ -62,24 +62,52 @@ WELL_KNOWN = (
 @rule(16, "pod: node labels")
 def node_labels(pod: Pod) -> Iterator[Problem]:
     """Rule 16: pods select nodes by labels that nodes have; else they stay Pending for ever."""
-    selector = pod.spec["nodeSelector"]
-    for key, value in selector.entries().items():
+    for key, value in pod.spec["nodeSelector"].entries().items():
         yield from _label(key, value, [value])
-    yield from _one_provisioner(selector, set(selector.entries()))
+    required, preferred = _node_terms(pod)
+    for term in (*required.items(), *preferred):
+        for entry in term["matchExpressions"].items():
+            if entry["key"].text:
+                yield from _label(entry["key"].text, entry["key"], entry["values"].items())
+            yield from _operator(entry)
+    if isinstance(required.value, list) and not required.value:
+        yield required.problem("holds no term, so that no node matches.")
+
+
+@rule(16, "pod: one provisioner")
+def one_provisioner(pod: Pod) -> Iterator[Problem]:
+    """Rule 16: a node is Karpenter's or a managed node group's, and has the labels of one."""
+    selector, (required, _) = pod.spec["nodeSelector"], _node_terms(pod)
+    chosen = set(selector.entries())
+    # Of several terms one is enough: only if each asks for both is there no such node.
+    ways = [chosen | _wanted(term) for term in required.items()]
+    mixed = [found for way in ways or [chosen] if (found := _mixed(way))]
+    if mixed and len(mixed) == len(ways or [chosen]):
+        yield (required if ways else selector).problem(
+            f"asks for {' and '.join(mixed[0])}: Karpenter's nodes and those of managed node "
+            "groups don't share labels.",
+            "Keep one.",
+        )
+
+
+def _node_terms(pod: Pod) -> tuple[Field, list[Field]]:
     affinity = pod.spec["affinity"]["nodeAffinity"]
     required = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     preferred = affinity["preferredDuringSchedulingIgnoredDuringExecution"].items()
-    if isinstance(required.value, list) and not required.value:
-        yield required.problem("holds no term, so that no node matches.")
-    for term in (*required.items(), *(entry["preference"] for entry in preferred)):
-        asked = [entry for entry in term["matchExpressions"].items() if entry["key"].text]
-        for entry in asked:
-            yield from _label(entry["key"].text, entry["key"], entry["values"].items())
-            yield from _operator(entry)
-        wanted = {
-            entry["key"].text for entry in asked if entry["operator"].text in ("In", "Exists")
-        }
-        yield from _one_provisioner(term, wanted | set(selector.entries()))
+    return required, [entry["preference"] for entry in preferred]
+
+
+def _wanted(term: Field) -> set[str]:
+    """The labels that a node must have to satisfy the term."""
+    asked = term["matchExpressions"].items()
+    return {entry["key"].text for entry in asked if entry["operator"].text in ("In", "Exists")}
+
+
+def _mixed(keys: set[str]) -> tuple[str, str] | None:
+    """A label of Karpenter's and one of a managed node group's, if both are among ``keys``."""
+    karpenter = sorted(key for key in keys if key.startswith(_KARPENTER))
+    group = sorted(key for key in keys if key.startswith(_NODE_GROUP))
+    return (karpenter[0], group[0]) if karpenter and group else None
 
 
 def _label(key: str, at: Field, values: list[Field]) -> Iterator[Problem]:
@@ -94,17 +122,6 @@ def _label(key: str, at: Field, values: list[Field]) -> Iterator[Problem]:
         elif (known := _VALUES.get(key)) and value.text not in known:
             remedy = nearest(value.text, known, f"One of {', '.join(known)}.")
             yield value.problem(f"{value.shown} is never the value of {key}.", remedy)
-
-
-def _one_provisioner(at: Field, keys: set[str]) -> Iterator[Problem]:
-    karpenter = sorted(key for key in keys if key.startswith(_KARPENTER))
-    group = sorted(key for key in keys if key.startswith(_NODE_GROUP))
-    if karpenter and group:
-        yield at.problem(
-            f"asks for {karpenter[0]} and {group[0]}: Karpenter's nodes and those of managed node "
-            "groups don't share labels.",
-            "Keep one.",
-        )
 
 
 def _operator(entry: Field) -> Iterator[Problem]:
@@ -171,4 +188,4 @@ def _weights(preferred: list[Field]) -> Iterator[Problem]:
             yield entry["weight"].problem(f"{weight} is not between 1 and 100.")
 
 
-RULES = (node_labels, tolerations, spread)
+RULES = (node_labels, one_provisioner, tolerations, spread)

@@ -228,22 +228,38 @@ def test_nodes_are_selected_by_labels_that_they_have(selector, remedy):
     (problem,) = check_pod(with_spec(nodeSelector=selector), "t")
     assert problem.remedy == remedy
     asked = [{"key": key, "operator": "In", "values": [selector[key]]} for key in selector]
-    terms = {"nodeSelectorTerms": [{"matchExpressions": asked}]}
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
-    (problem,) = check_pod(with_spec(affinity=affinity), "t")
+    (problem,) = check_pod(with_spec(affinity=node_terms(asked)), "t")
     assert problem.remedy == remedy
+
+
+KARPENTER_SPOT = {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot"]}
+GROUP_SPOT = {"key": "eks.amazonaws.com/capacityType", "operator": "In", "values": ["SPOT"]}
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def node_terms(*terms: list[dict[str, object]]) -> dict[str, object]:
+    made = {"nodeSelectorTerms": [{"matchExpressions": term} for term in terms]}
+    return {"nodeAffinity": {REQUIRED: made}}
 
 
 def test_no_node_is_karpenters_and_a_managed_groups():
     both = {"karpenter.sh/capacity-type": "spot", "eks.amazonaws.com/capacityType": "SPOT"}
     assert paths(with_spec(nodeSelector=both)) == {"t.spec.nodeSelector"}
-    neither = [
-        {"key": "karpenter.sh/capacity-type", "operator": "NotIn", "values": ["spot"]},
-        {"key": "eks.amazonaws.com/capacityType", "operator": "NotIn", "values": ["SPOT"]},
-    ]
-    terms = {"nodeSelectorTerms": [{"matchExpressions": neither}]}
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
-    assert paths(with_spec(affinity=affinity)) == set()
+    path = f"t.spec.affinity.nodeAffinity.{REQUIRED}.nodeSelectorTerms"
+    one_term = node_terms([KARPENTER_SPOT, GROUP_SPOT])
+    assert paths(with_spec(affinity=one_term)) == {path}
+    pool = {"karpenter.sh/nodepool": "gpu"}
+    against_pool = with_spec(nodeSelector=pool, affinity=node_terms([GROUP_SPOT]))
+    assert paths(against_pool) == {path}
+
+
+def test_a_node_may_be_karpenters_or_a_managed_groups():
+    either = node_terms([KARPENTER_SPOT], [GROUP_SPOT])
+    assert paths(with_spec(affinity=either)) == set()
+    pool = {"karpenter.sh/nodepool": "gpu"}
+    assert paths(with_spec(nodeSelector=pool, affinity=either)) == set()
+    neither = [KARPENTER_SPOT | {"operator": "NotIn"}, GROUP_SPOT | {"operator": "NotIn"}]
+    assert paths(with_spec(affinity=node_terms(neither))) == set()
 
 
 def test_pods_spread_over_labels_that_nodes_have():
