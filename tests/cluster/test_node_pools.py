@@ -27,7 +27,7 @@ def made(*groups: WorkerGroup, **fields: Any) -> dict[str, dict[str, Any]]:
         assert_valid(one)
     kinds = {"NodePool": "pool", "EC2NodeClass": "class"}
     return {
-        f"{kinds[one['kind']]} {one['metadata']['name'].removeprefix('team-demo-')}": one["spec"]
+        f"{kinds[one['kind']]} {one['metadata']['name'].removeprefix('team.demo.')}": one["spec"]
         for one in found
     }
 
@@ -48,7 +48,7 @@ def test_head_and_groups_have_a_pool_each_with_a_class_of_its_own() -> None:
     ]
     for name in ("headgroup", "cpu", "gpu"):
         reference = found[f"pool {name}"]["template"]["spec"]["nodeClassRef"]
-        assert reference["name"] == f"team-demo-{name}"
+        assert reference["name"] == f"team.demo.{name}"
 
 
 def test_a_pool_takes_the_groups_instances_market_and_zones() -> None:
@@ -175,6 +175,13 @@ def test_a_group_that_chooses_its_nodes_itself_gets_no_pool() -> None:
         gpu("g6.12xlarge", node_selector={"eks.amazonaws.com/nodegroup": "gpus"}),
     )
     assert list(found) == ["class headgroup", "pool headgroup"]
+
+
+def test_clusters_whose_names_run_together_do_not_share_pools() -> None:
+    one = Cluster(name="a", backend="eks", karpenter=KARPENTER, groups=(cpu(name="b-c"),))
+    other = Cluster(name="a-b", backend="eks", karpenter=KARPENTER, groups=(cpu(name="c"),))
+    names = [{made["metadata"]["name"] for made in karpenter(spec)} for spec in (one, other)]
+    assert not names[0] & names[1]
 
 
 def test_names_stay_within_what_a_label_holds() -> None:

@@ -7,7 +7,9 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 from kinds import assert_valid, nulls
+from strategies import eks_clusters
 
 from eksml import Cluster, cpu, gpu
 from eksml.cluster.render.access import token_secret
@@ -15,6 +17,7 @@ from eksml.cluster.render.queue import local_queue
 from eksml.cluster.render.surroundings import surroundings
 from eksml.errors import InvalidSpec
 
+EXAMPLES = 50
 ROLE = "arn:aws:iam::123456789012:role/train"
 
 
@@ -46,6 +49,17 @@ FULL = cluster(
 def test_every_object_is_one_that_an_api_server_takes() -> None:
     for made in surroundings(FULL):
         assert_valid(made)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(eks_clusters())
+def test_whatever_a_specification_says_the_objects_around_it_are_valid(spec: Cluster) -> None:
+    made = surroundings(spec)
+    for one in made:
+        assert_valid(one)
+    assert not list(nulls(made))
+    names = [(one["kind"], one["metadata"]["name"]) for one in made]
+    assert len(set(names)) == len(names)
 
 
 def test_what_pods_refer_to_comes_before_what_starts_them() -> None:
@@ -178,7 +192,7 @@ def test_the_head_and_workers_that_are_not_on_spot_cannot_be_evicted() -> None:
 def test_a_group_says_for_itself_whether_it_is_protected() -> None:
     spec = cluster(protected=False, groups=(cpu(nodes=3, protected=True), gpu("g6.12xlarge")))
     (budget,) = of_kind(spec, "PodDisruptionBudget")
-    assert budget["metadata"]["name"] == "demo-cpu"
+    assert budget["metadata"]["name"] == "demo.cpu"
 
 
 # storage

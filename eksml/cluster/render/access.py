@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from eksml.cluster.render.names import namespaced, service_account
+from eksml.cluster.render.names import namespaced, part, service_account
 from eksml.errors import InvalidSpec, Problem
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _autoscaler(spec: Cluster) -> list[dict[str, Any]]:
         return []
     # Not the cluster's own name: under that one the operator makes a role by itself, but only for
     # a RayCluster it owns, and where it may hand out roles. This one is there in every case.
-    name = f"{spec.name}-autoscaler"
+    name = part(spec, "autoscaler")
     group = "rbac.authorization.k8s.io"
     role = {
         "apiVersion": f"{group}/v1",

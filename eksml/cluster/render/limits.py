@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eksml.cluster.render.names import namespaced, pod_labels
+from eksml.cluster.groups import HEAD_GROUP
+from eksml.cluster.render.names import namespaced, part, pod_labels
 
 if TYPE_CHECKING:
     from eksml.cluster.spec import Cluster
@@ -61,11 +62,11 @@ def budgets(spec: Cluster) -> list[dict[str, Any]]:
     without asking for eviction and are not held up.
     """
     protected = [
-        _budget(spec, f"{spec.name}-{group.name}", group.nodes[1] * group.hosts, group.name)
+        _budget(spec, group.nodes[1], group.name)
         for group in spec.groups
         if protects(spec, group.protected) and group.market != "spot" and group.nodes[1]
     ]
-    head = [_budget(spec, f"{spec.name}-headgroup", 1, "headgroup")] if spec.protected else []
+    head = [_budget(spec, 1, HEAD_GROUP)] if spec.protected else []
     return head + protected
 
 
@@ -74,13 +75,13 @@ def protects(spec: Cluster, own: bool | None) -> bool:
     return spec.protected if own is None else own
 
 
-def _budget(spec: Cluster, name: str, at_least: int, group: str) -> dict[str, Any]:
+def _budget(spec: Cluster, at_least: int, group: str) -> dict[str, Any]:
     # minAvailable as a whole number is all that Kubernetes takes for pods whose owner has no
     # scale subresource; the group's maximum therefore says «none may go».
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": namespaced(spec, name),
+        "metadata": namespaced(spec, part(spec, group)),
         "spec": {
             "minAvailable": at_least,
             "selector": {"matchLabels": pod_labels(spec) | {"ray.io/group": group}},

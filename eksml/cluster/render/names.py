@@ -57,7 +57,7 @@ def s3_claim(spec: Cluster, mount: S3Mount) -> str:
     Made from what is mounted, not from where: two groups may mount two buckets at one path. The
     digest keeps apart what the readable part cannot, such as ``a.b`` and ``a-b``.
     """
-    exact = f"{mount.bucket}\n{mount.prefix or ''}\n{mount.read_only}"
+    exact = f"{spec.name}\n{mount.bucket}\n{mount.prefix or ''}\n{mount.read_only}"
     digest = hashlib.sha256(exact.encode()).hexdigest()[:_DIGEST]
     readable = re.sub(r"[^a-z0-9]+", "-", mount.bucket.lower()).strip("-")
     return f"{_cut(f'{spec.name}-{readable}', _LONGEST - _DIGEST - 1)}-{digest}"
@@ -68,12 +68,20 @@ def s3_volume(spec: Cluster, mount: S3Mount) -> str:
     return f"{spec.namespace}.{s3_claim(spec, mount)}"
 
 
+def part(spec: Cluster, of: str) -> str:
+    """An object for one part of a cluster, such as a group. The dot keeps it apart from a cluster
+    whose name goes on with a dash."""
+    return f"{spec.name}.{of}"
+
+
 def node_pool(spec: Cluster, group: str) -> str:
     """Karpenter's NodePool and EC2NodeClass of a group: not of a namespace.
 
-    At most 63 characters, for it is also the value of the label ``karpenter.sh/nodepool``.
+    Dots between the parts, which have none: with dashes, group ``c`` of ``a-b`` and group ``b-c``
+    of ``a`` would share a pool, and overwrite each other in silence. At most 63 characters, for it
+    is also the value of the label ``karpenter.sh/nodepool``.
     """
-    name = f"{spec.namespace}-{spec.name}-{group}"
+    name = f"{spec.namespace}.{part(spec, group)}"
     if len(name) <= _LONGEST:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST]
@@ -81,4 +89,4 @@ def node_pool(spec: Cluster, group: str) -> str:
 
 
 def _cut(text: str, longest: int) -> str:
-    return text[:longest].rstrip("-")
+    return text[:longest].rstrip("-.")
