@@ -13,6 +13,7 @@ from eksml.cluster.names import (
     AtLeastOne,
     Count,
     Env,
+    FilledLabel,
     LabelKey,
     LabelValue,
     Name,
@@ -183,7 +184,7 @@ class WorkerGroup(Node):
     """How many at the start. None: min."""
     market: Market = "on-demand"
     """How the nodes are bought. ``spot`` nodes may be reclaimed after a notice."""
-    accelerator: Annotated[LabelValue, Field(min_length=1)] | None = None
+    accelerator: FilledLabel | None = None
     """Ray's name of the accelerator, such as ``L4``; becomes ``ray.io/accelerator-type``. None:
     that of the instance."""
     pods_per_node: AtLeastOne = 1

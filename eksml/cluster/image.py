@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from eksml.cluster.spec import Cluster
 
 _IMAGE = re.compile(
-    r"(?P<repository>[a-z0-9][a-z0-9._-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*)"
+    r"(?P<repository>([a-z0-9][a-z0-9.-]*(:\d+)?/)?[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*)"
     r"(:(?P<tag>[\w][\w.-]{0,127}))?"
     r"(@sha256:(?P<digest>[0-9a-f]{64}))?"
 )

@@ -115,6 +115,8 @@ ObjectName = Annotated[str, AfterValidator(_object_name)]
 """Of a Secret, claim, service account, storage class, priority class: DNS-1123 subdomain."""
 LabelKey = Annotated[str, AfterValidator(label_key)]
 LabelValue = Annotated[str, AfterValidator(label_value)]
+FilledLabel = Annotated[str, Field(min_length=1), AfterValidator(label_value)]
+"""A label's value that is not empty."""
 Env = dict[Annotated[str, AfterValidator(_env_name)], Annotated[str, AfterValidator(_env_value)]]
 """Environment variables."""
 Names = Annotated[

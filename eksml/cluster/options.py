@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from eksml.cluster.names import (
     AtLeastOne,
+    FilledLabel,
     LabelKey,
     LabelValue,
     Namespace,
@@ -194,6 +195,9 @@ class Quota(Spec):
 
 
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
+_OF_OBJECTS = re.compile(
+    r"count/.+|[a-z0-9.-]+\.storageclass\.storage\.k8s\.io/(requests\.storage|persistentvolumeclaims)"
+)
 _UNLIMITED = ("limits.cpu", "limits.ephemeral-storage")
 """Pods of Ray have no such limit, and a quota on it would keep every one of them from starting."""
 _COUNTED = (
@@ -219,9 +223,9 @@ def _quota_remedy(key: str) -> str:
             return ""
         if "/" in resource:
             return f"Write requests.{resource}: extended resources are limited by their requests."
-    elif key in _COMPUTE or key in _COUNTED or (key.startswith("count/") and key != "count/"):
+    elif key in _COMPUTE or key in _COUNTED or _OF_OBJECTS.fullmatch(key):
         return ""
-    if "/" in key:
+    if "/" in key and not key.startswith("count/"):
         return f"Write requests.{key}: extended resources are limited by their requests."
     return "Write such as requests.cpu, limits.memory, requests.nvidia.com/gpu or pods."
 
@@ -229,7 +233,7 @@ def _quota_remedy(key: str) -> str:
 class Queue(Spec):
     """Wait in a queue until there is room for the whole cluster."""
 
-    name: Annotated[LabelValue, Field(min_length=1)]
+    name: FilledLabel
     """Kueue's LocalQueue, Volcano's queue, or YuniKorn's, such as ``root.team-a``."""
     kind: Literal["kueue", "volcano", "yunikorn"] = "kueue"
     """Whose queue it is."""

@@ -159,9 +159,7 @@ def _instance_sizes(draw: DrawFn) -> dict[str, Any]:
     types = [machine for machine in instances().values() if _divisors(machine, efa=False)]
     first = draw(st.sampled_from(types))
     alike = [machine for machine in types if _kind(machine) == _kind(first)]
-    market = draw(st.sampled_from([*{*first.usage_classes} - {"capacity-block"}, "reserved"]))
-    if market != "reserved":
-        alike = [machine for machine in alike if market in machine.usage_classes]
+    market = draw(st.sampled_from(["on-demand", "spot", "reserved"]))
     several = draw(st.lists(st.sampled_from(alike), max_size=2, unique=True))
     machines = list({machine.name: machine for machine in [first, *several]}.values())
     efa = all(machine.efa for machine in machines) and draw(st.booleans())

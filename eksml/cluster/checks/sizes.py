@@ -32,7 +32,6 @@ def problems(node: WorkerGroup | Head) -> Iterator[Problem]:
         yield from _head(node, machines)
     elif machines:
         yield from _alike(machines)
-        yield from _sold(node, machines)
         yield from _shares(node, machines)
         yield from _stated(node)
     else:
@@ -70,15 +69,6 @@ def _accelerators(machine: Instance) -> str:
     if machine.neuron:
         return f"{machine.neuron.devices} {machine.neuron.name}"
     return "no accelerator"
-
-
-def _sold(group: WorkerGroup, machines: list[Instance]) -> Iterator[Problem]:
-    for machine in machines:
-        if group.market == "spot" and "spot" not in machine.usage_classes:
-            yield Problem("market", f"EC2 does not sell {machine.name} on spot.", "Choose another.")
-        if group.market == "on-demand" and "on-demand" not in machine.usage_classes:
-            told = f"EC2 sells {machine.name} by capacity block only."
-            yield Problem("market", told, "Say market: reserved and the capacity_reservation.")
 
 
 def _shares(group: WorkerGroup, machines: list[Instance]) -> Iterator[Problem]:
@@ -170,7 +160,7 @@ def _memory(node: WorkerGroup | Head, where: str) -> Iterator[Problem]:
         yield Problem(path, told, "Write less, or leave it out.")
     elif size.object_store_bytes < OBJECT_STORE_LEAST:
         told = f"leaves {size.object_store_bytes} bytes to the object store; Ray needs 80Mi."
-        path = "memory" if node.memory else "object_store_memory"
+        path = "memory" if node.object_store_memory is None else "object_store_memory"
         yield Problem(path, told, "Write less memory, or more object_store_memory.")
     elif size.ray_memory_bytes == 0:
         yield Problem("object_store_memory", "leaves no memory to tasks.", "Write less.")
@@ -213,10 +203,6 @@ def _head(head: Head, machines: list[Instance]) -> Iterator[Problem]:
 
     yield from _alike(machines)
     yield from _head_accelerators(head, machines)
-    for machine in machines:
-        if "on-demand" not in machine.usage_classes:
-            told = f"{machine.name} is not sold on demand, as the head's node has to be."
-            yield Problem("instance", told, "Choose another.")
     size = pod_size(head)
     if head.instances:
         share = share_of(head.instances, 1)
