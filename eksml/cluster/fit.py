@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -29,6 +30,8 @@ from eksml.errors import Problem
 N = TypeVar("N", int, float)
 
 _ROUNDING = 1e-9
+_GENERAL = re.compile(r"[cmr]([6-9]|\d\d)[ai]")
+"""Intel and AMD machines as Karpenter's pool for pods without an instance type has them."""
 
 
 @dataclass(frozen=True)
@@ -191,14 +194,10 @@ def _group_fit(
 
 
 def _for_anything(pod: Mapping[str, float]) -> list[Instance]:
-    """The types that a pod without an instance type may land on: none with idle accelerators."""
-    return [
-        one
-        for one in instances().values()
-        if one.arch == "amd64"
-        and (one.gpu is not None) == (GPU in pod)
-        and (one.neuron is not None) == (NEURON_DEVICE in pod or NEURON_CORE in pod)
-    ]
+    """The types that a pod without an instance type may land on: current general-purpose ones."""
+    if pod.keys() & {GPU, NEURON_DEVICE, NEURON_CORE, EFA}:
+        return []
+    return [one for one in instances().values() if _GENERAL.fullmatch(one.family)]
 
 
 def _paths(spec: Cluster) -> Iterator[str]:

@@ -14,6 +14,8 @@ NODES = "the nodes' role"
 KARPENTER = "Karpenter's role"
 S3_DRIVER = "the role of Mountpoint's driver"
 
+_WRITE = ("s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
+
 
 @dataclass(frozen=True)
 class Permission:
@@ -37,7 +39,10 @@ def permissions(spec: Cluster) -> tuple[Permission, ...]:
 
 def _yours(spec: Cluster) -> Iterator[Permission]:
     yield Permission(
-        YOU, ("eks:DescribeCluster",), "*", f"to reach the API server in {spec.region}"
+        YOU,
+        ("eks:DescribeCluster",),
+        "*",
+        "and an access entry with leave to apply the objects below",
     )
 
 
@@ -62,9 +67,8 @@ def _pods(spec: Cluster) -> Iterator[Permission]:
         yield Permission(PODS, trust, "*", "its trust policy names pods.eks.amazonaws.com")
     else:
         return
-    actions = ("s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject")
     storage = "the bucket of your runs' storage"
-    yield Permission(PODS, (*actions, "s3:AbortMultipartUpload"), storage, "checkpoints, records")
+    yield Permission(PODS, ("s3:ListBucket", "s3:GetObject", *_WRITE), storage, "checkpoints")
 
 
 def _buckets(spec: Cluster) -> Iterator[Permission]:
@@ -81,11 +85,9 @@ def _buckets(spec: Cluster) -> Iterator[Permission]:
     for (bucket, prefix), read_only in seen.items():
         arn = f"arn:{_partition(spec)}:s3:::{bucket}"
         yield Permission(S3_DRIVER, ("s3:ListBucket",), arn, f"to mount {bucket}")
-        actions = ["s3:GetObject"]
-        if not read_only:
-            actions += ["s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"]
+        actions = ("s3:GetObject",) if read_only else ("s3:GetObject", *_WRITE)
         why = f"to read {bucket}" if read_only else f"to read and write {bucket}"
-        yield Permission(S3_DRIVER, tuple(actions), f"{arn}/{prefix}*", why)
+        yield Permission(S3_DRIVER, actions, f"{arn}/{prefix}*", why)
 
 
 def _reservations(spec: Cluster) -> Iterator[Permission]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from eksml.cluster.addons import addons
 from eksml.cluster.cost import Cost, cost
 from eksml.cluster.fit import Fit, fit
 from eksml.cluster.iam import Permission, permissions
@@ -33,6 +34,8 @@ class Plan:
     spot: tuple[SpotRisk, ...]
     gates: tuple[Gate, ...]
     """Alpha features of the operator that are used; ``spec.operator.gates`` has all of them."""
+    addons: tuple[str, ...]
+    """What must be installed in the EKS cluster."""
     warnings: tuple[str, ...]
 
     @property
@@ -60,6 +63,7 @@ class Plan:
             "permissions": [asdict(permission) for permission in self.permissions],
             "spot": [asdict(risk) for risk in self.spot],
             "gates": [asdict(gate) for gate in self.gates],
+            "addons": list(self.addons),
             "objects": [dict(item) for item in self.objects],
         }
 
@@ -98,5 +102,6 @@ def plan(spec: Cluster, workload: Workload | None = None) -> Plan:
         permissions(spec),
         spot_risks(spec, packed),
         gates(made),
+        addons(spec, made, packed),
         told,
     )

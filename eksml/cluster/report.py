@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from eksml.cluster.catalogue import instances
 from eksml.cluster.fit import GroupFit, Scale
 from eksml.cluster.groups import HEAD_GROUP
 from eksml.cluster.requests import EFA, GPU, NEURON_CORE, NEURON_DEVICE
@@ -18,12 +19,18 @@ if TYPE_CHECKING:
 COLUMNS = 100
 _TITLES = ("GROUP", "PODS", "MACHINES", "MARKET", "EACH POD", "$/HOUR")
 _NUMBERS = ("$/HOUR",)
+_COST_TITLES = ("COST PER HOUR", "AT LEAST", "AT THE START", "AT MOST")
 
 
 def as_text(plan: Plan) -> str:
     """The report, at most 100 columns wide."""
-    parts = [_headline(plan), table(_TITLES, _rows(plan), numbers=_NUMBERS)]
-    parts += [f"{_wrapped(text, '  ')}" for text in _cost(plan)]
+    parts = [
+        f"{_headline(plan)}\n",
+        table(_TITLES, _rows(plan), numbers=_NUMBERS),
+        "",
+        table(_COST_TITLES, _costs(plan), numbers=_COST_TITLES[1:]),
+        *_notes(plan),
+    ]
     for title, lines in _sections(plan):
         parts.append("\n".join([f"\n{title}", *(_wrapped(line, "  ") for line in lines)]))
     return "\n".join(parts)
@@ -34,7 +41,8 @@ def as_html(plan: Plan) -> str:
     parts = [
         f"<p><b>{escaped(_headline(plan))}</b></p>",
         html_table(_TITLES, _rows(plan), numbers=_NUMBERS),
-        *(f"<p>{escaped(text)}</p>" for text in _cost(plan)),
+        html_table(_COST_TITLES, _costs(plan), numbers=_COST_TITLES[1:]),
+        *(f"<p>{escaped(text)}</p>" for text in _notes(plan)),
     ]
     for title, lines in _sections(plan):
         items = "".join(f"<li>{escaped(line)}</li>" for line in lines)
@@ -52,7 +60,7 @@ def _rows(plan: Plan) -> list[tuple[str, ...]]:
     usd = {one.group: one.usd for one in plan.cost.groups}
     return [
         (
-            "head" if group.group == HEAD_GROUP else group.group,
+            _names([group.group]),
             _scale(group.pods),
             _machines(group),
             group.market,
@@ -74,7 +82,10 @@ def _machines(group: GroupFit) -> str:
 def _pod(group: GroupFit) -> str:
     pod = group.pod
     parts = [f"{pod.get('cpu', 0):g} CPU", amount_of_memory(pod.get("memory", 0))]
-    names = ((GPU, "GPU"), (NEURON_DEVICE, "Neuron"), (NEURON_CORE, "cores"), (EFA, "EFA"))
+    machine = instances().get(group.instance)
+    gpu = machine.gpu.name if machine and machine.gpu else "GPU"
+    neuron = machine.neuron.name if machine and machine.neuron else "Neuron"
+    names = ((GPU, gpu), (NEURON_DEVICE, neuron), (NEURON_CORE, "Neuron cores"), (EFA, "EFA"))
     parts += [f"{pod[name]:g} {short}" for name, short in names if name in pod]
     return " ".join(parts)
 
@@ -88,15 +99,18 @@ def _dollars(usd: Scale[float]) -> str:
     return low if low == high else f"{low}–{high}"
 
 
-def _cost(plan: Plan) -> Iterator[str]:
-    usd, markets = plan.cost.usd, plan.cost
-    yield (
-        f"{money(usd.start)} an hour as it starts, {money(usd.min)} at least, "
-        f"{money(usd.max)} at most; at most {money(markets.on_demand.max)} all on demand, "
-        f"{money(markets.spot.max)} with all workers on spot."
+def _costs(plan: Plan) -> list[tuple[str, ...]]:
+    markets = (
+        ("as written", plan.cost.usd),
+        ("all on demand", plan.cost.on_demand),
+        ("all workers on spot", plan.cost.spot),
     )
-    about = " some estimated," if plan.cost.estimated else ""
-    yield f"EC2 alone, prices of {plan.cost.as_of},{about} without EKS's fee, volumes, traffic."
+    return [(name, *map(money, (usd.min, usd.start, usd.max))) for name, usd in markets]
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    about = " some of them estimated," if plan.cost.estimated else ""
+    yield f"EC2 alone, prices of {plan.cost.as_of},{about} without EKS's fee, volumes and traffic."
     if any(group.chosen for group in plan.fit.groups):
         yield "* No instance is named; counted is the cheapest that holds the pod."
 
@@ -110,6 +124,7 @@ def _sections(plan: Plan) -> Iterator[tuple[str, list[str]]]:
         yield "SPOT", [f"{risk.group}: {risk.told}" for risk in plan.spot]
     yield "QUOTAS NEEDED (EC2, vCPUs)", _quotas(plan)
     yield "PERMISSIONS NEEDED", list(_permissions(plan))
+    yield "MUST BE INSTALLED", [", ".join(plan.addons)]
     if plan.gates:
         yield "ALPHA IN THE OPERATOR", [f"{gate.name}: {gate.why}" for gate in plan.gates]
     yield "OBJECTS", [_objects(plan.objects)]
@@ -117,9 +132,13 @@ def _sections(plan: Plan) -> Iterator[tuple[str, list[str]]]:
 
 def _quotas(plan: Plan) -> list[str]:
     return [
-        f"{quota.code}  {_scale(quota.vcpus):>9}  {quota.name} ({', '.join(quota.groups)})"
+        f"{quota.code}  {_scale(quota.vcpus):>9}  {quota.name} ({_names(quota.groups)})"
         for quota in plan.quotas
     ]
+
+
+def _names(groups: Iterable[str]) -> str:
+    return ", ".join("head" if group == HEAD_GROUP else group for group in groups)
 
 
 def _permissions(plan: Plan) -> Iterator[str]:

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from eksml.cluster.catalogue import instance
 from eksml.cluster.fit import Fit
 from eksml.cluster.groups import HEAD_GROUP, WorkerGroup
 from eksml.cluster.options import ROCKSDB_GATE
 from eksml.cluster.ray_objects import cluster_spec_of
+from eksml.cluster.requests import GPU
 from eksml.cluster.rules.quantity import amount
 from eksml.cluster.spec import Cluster
+from eksml.cluster.table import counted
 from eksml.cluster.workloads import RayServiceSpec
 
 SPOT_NOTICE_S = 120
@@ -63,6 +66,7 @@ def warnings(spec: Cluster, fit: Fit) -> tuple[str, ...]:
         *_head_warnings(spec),
         *(found for group in spec.groups for found in _group_warnings(spec, group)),
         *_namespace_warnings(spec, fit),
+        *_pool_warnings(spec, fit),
         *_start_warnings(spec),
     )
 
@@ -81,13 +85,12 @@ def upgrade_warnings(workload: object) -> Iterator[str]:
 def _spot_risk(spec: Cluster, group: WorkerGroup, machines: int) -> SpotRisk:
     zones = len(group.zones) or (1 if group.efa else 3)
     pools = len(group.instances or ("any",)) * zones
-    where = "1 zone" if zones == 1 else f"{zones} zones"
+    where = counted(zones, "zone")
     if not group.zones and not group.efa:
         where = "the region's zones (3 assumed)"
-    types = len(group.instances) or "any number of"
+    types = counted(len(group.instances), "type") if group.instances else "any type"
     said = [
-        f"{machines} machines from {pools} capacity pool{'s' * (pools != 1)} "
-        f"({types} type{'s' * (types != 1)} in {where})."
+        f"{counted(machines, 'machine')} of {types} in {where}: {counted(pools, 'capacity pool')}."
     ]
     if group.efa or group.hosts > 1:
         said.append("One reclaim stops the work of the whole group until the machine is back.")
@@ -144,7 +147,7 @@ def _group_warnings(spec: Cluster, group: WorkerGroup) -> Iterator[str]:
 
 
 def _namespace_warnings(spec: Cluster, fit: Fit) -> Iterator[str]:
-    """Whether the namespace's quota holds the cluster at its max; at its start is the rules' work."""
+    """Whether the namespace's quota holds the cluster at its max; its start is checked before."""
     for key, limit in (spec.quota.limits if spec.quota else {}).items():
         resource = key.removeprefix("requests.")
         if resource.startswith(("limits.", "count/")):
@@ -155,6 +158,27 @@ def _namespace_warnings(spec: Cluster, fit: Fit) -> Iterator[str]:
         )
         if asked > float(amount(limit) or 0):
             yield f"The namespace's quota of {limit} {key} keeps the cluster from its largest."
+
+
+def _pool_warnings(spec: Cluster, fit: Fit) -> Iterator[str]:
+    """Whether each group's node pool may start enough machines for its max."""
+    for resource, limit in (spec.karpenter.limits if spec.karpenter else {}).items():
+        for group in fit.groups:
+            nominal = _nominal(resource, group.instance) if group.fits else 0
+            if nominal * group.machines.max > float(amount(limit) or 0):
+                yield (
+                    f"Group {group.group!r}: karpenter.limits of {limit} {resource} keeps it from "
+                    f"its largest, {group.machines.max} × {group.instance}."
+                )
+
+
+def _nominal(resource: str, name: str) -> int:
+    """What Karpenter counts of one machine against a pool's limit."""
+    machine = instance(name)
+    counts = {"cpu": machine.vcpus, "memory": machine.memory_bytes}
+    if machine.gpu:
+        counts[GPU] = machine.gpu.count
+    return counts.get(resource, 0)
 
 
 def _start_warnings(spec: Cluster) -> Iterator[str]:

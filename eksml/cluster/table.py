@@ -53,11 +53,11 @@ def span(numbers: Sequence[float]) -> str:
 
 
 def amount_of_memory(size: float) -> str:
-    """``1.9Ti``, ``373Gi``: three digits at most."""
+    """``1.8Ti``, ``16.5Gi``, ``373Gi``."""
     for unit, factor in (("Ti", 1024**4), ("Gi", 1024**3), ("Mi", 1024**2)):
         if size >= factor:
             value = size / factor
-            return f"{value:.1f}{unit}" if value < 10 else f"{value:.0f}{unit}"
+            return f"{value:.0f}{unit}" if value >= 100 else f"{round(value, 1):g}{unit}"
     return f"{size:.0f}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from eksml.cluster.groups import Market
+from eksml.cluster.placement import Market
 from eksml.cluster.price import hourly_usd
 from eksml.cluster.table import money, table
 from eksml.errors import InvalidSpec, Problem

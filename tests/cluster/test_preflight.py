@@ -188,3 +188,36 @@ def test_what_is_placed_never_exceeds_what_is_there(
             assert taken <= amount * offer.count
     left_over = [bundle for placed, bundle in used if not placed]
     assert not any(slots.place(bundle, 1) for bundle in left_over)
+
+
+ON_EKS = Cluster(
+    name="big",
+    backend="eks",
+    groups=(gpu("p5.48xlarge", name="train", nodes=4), cpu("m7i.4xlarge", nodes=(0, 8))),
+)
+
+
+def test_on_eks_a_node_offers_what_its_instance_can_allocate() -> None:
+    assert preflight(workers(4, {"CPU": 8, "GPU": 8}), ON_EKS).workers == {"train": 4}
+    with pytest.raises(DoesNotFit) as refused:
+        preflight(workers(8, {"CPU": 8, "GPU": 8}), ON_EKS)
+    assert str(refused.value) == (
+        "8 workers with CPU 8, GPU 8 each: 4 fit, short of GPU (64 asked, 32 there). "
+        "Ask for at most 4, or raise nodes of group 'train'."
+    )
+    with pytest.raises(DoesNotFit, match=r"CPU \(asked 192, the largest node has 191\)"):
+        preflight(workers(1, {"CPU": 192}), ON_EKS)
+
+
+def test_on_eks_memory_is_known_and_counts() -> None:
+    preflight(workers(1, {"memory": 1e12}), ON_EKS)
+    with pytest.raises(DoesNotFit, match="none fits, since no node has enough memory"):
+        preflight(workers(1, {"memory": 3e12}), ON_EKS)
+
+
+def test_the_replicas_of_an_application_go_to_the_accelerator_that_they_name() -> None:
+    llm = Demand(({"GPU": 1},) * 8, {"ray.io/accelerator-type": "H100"}, "replicas of llm")
+    assert preflight(llm, ON_EKS).workers == {"train": 8}
+    wrong = Demand(({"GPU": 1},), {"ray.io/accelerator-type": "L4"}, "replicas of llm")
+    with pytest.raises(DoesNotFit, match=r"Nodes have ray\.io/accelerator-type=H100"):
+        preflight(wrong, ON_EKS)
