@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy, composite
 
@@ -44,6 +45,9 @@ PODS: tuple[dict[str, Any], ...] = (
     {"metadata": {"annotations": {"team.example.com/owner": "vision"}}},
     {"metadata": {"labels": {"team": "vision"}}, "spec": {"schedulerName": "other"}},
 )
+
+MODEST = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For properties of whole clusters: each takes some milliseconds to draw."""
 
 words = st.text(string.ascii_letters + string.digits, min_size=1, max_size=20)
 anything = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=30)

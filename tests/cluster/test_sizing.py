@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from strategies import eks_clusters
+from hypothesis import given
+from strategies import MODEST, eks_clusters
 
 from eksml import Cluster, cpu, gpu, neuron
 from eksml.cluster import Demand, Head, offers_of, preflight
@@ -126,7 +126,7 @@ def test_preflight_knows_the_sizes_of_instances_on_eks() -> None:
         preflight(Demand(({"memory": 2**40},)), cluster)
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@MODEST
 @given(eks_clusters())
 def test_the_pods_of_any_accepted_group_fit_on_each_of_its_instances(cluster: Cluster) -> None:
     for group in cluster.groups:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from strategies import eks_clusters, local_clusters
+from strategies import MODEST, eks_clusters, local_clusters
 
 import eksml
 from eksml import Cluster, cpu, gpu, neuron
@@ -47,12 +47,13 @@ def problems_of(source: str) -> dict[str, str]:
     }
 
 
+@MODEST
 @given(local_clusters)
 def test_yaml_and_python_are_the_same_both_ways(cluster: Cluster) -> None:
     assert Cluster.from_yaml(cluster.to_yaml()) == cluster
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@MODEST
 @given(eks_clusters())
 def test_on_eks_yaml_and_python_are_the_same_both_ways(cluster: Cluster) -> None:
     assert Cluster.from_yaml(cluster.to_yaml()) == cluster
