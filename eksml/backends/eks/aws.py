@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,7 @@ def client(service: str, region: str | None) -> Any:
         ClusterError: no region is known, or the configuration is wrong.
     """
     import boto3
+    import botocore.session
     from botocore.config import Config
 
     config = Config(
@@ -46,7 +48,18 @@ def client(service: str, region: str | None) -> Any:
     )
     with translated(f"{service} in {region or 'the default region'}"):
         # A session of its own: the default one is not safe to share between threads
-        return boto3.session.Session().client(service, region_name=region, config=config)
+        core = botocore.session.get_session()
+        core.register_component("data_loader", _loader())
+        session: Any = boto3.session.Session(botocore_session=core)
+        return session.client(service, region_name=region, config=config)
+
+
+@functools.cache
+def _loader() -> Any:
+    """Keeps the services' descriptions, which take 0.15 s to read for EC2."""
+    from botocore import loaders
+
+    return loaders.create_loader()
 
 
 @contextmanager
@@ -60,12 +73,13 @@ def translated(what: str) -> Iterator[None]:
         ClusterError: everything else: credentials, permissions, quotas, no answer.
     """
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as error:
         raise _of_aws(error, what) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise _of_botocore(error, what) from error
 
 
@@ -95,16 +109,20 @@ def _of_aws(error: Any, what: str) -> Exception:
 def _of_botocore(error: Exception, what: str) -> ClusterError:
     """AWS was not asked, or did not answer."""
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
         remedy = "`aws configure sso`, or set AWS_PROFILE."
     elif isinstance(error, exceptions.NoRegionError):
         remedy = "Set AWS_REGION."
-    elif isinstance(error, exceptions.HTTPClientError):
+    elif isinstance(error, ResponseParserError):
+        remedy = "Something that is not AWS answers there; a proxy?"
+    elif isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
         remedy = "Is the network reachable, and is the region right?"
     else:
         remedy = "Is AWS configured? `aws sts get-caller-identity` tells."
-    return ClusterError(f"{what}: {str(error).rstrip('.')}. {remedy}")
+    said = str(error).partition("\n")[0].rstrip(".")
+    return ClusterError(f"{what}: {said}. {remedy}")
 
 
 def _any(code: str, beginnings: tuple[str, ...]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from eksml.backends.kube.apply import is_owned, read_inventory
 from eksml.backends.kube.client import KubeClient
@@ -31,7 +31,7 @@ def differences(cluster: Cluster) -> list[Change]:
     return [one for one in diff(wanted, live) if not one.path.startswith(_MARKS)]
 
 
-def _live(client: KubeClient, cluster: Cluster, wanted: list[Object]) -> Iterator[Object]:
+def _live(client: KubeClient, cluster: Cluster, wanted: Sequence[Object]) -> Iterator[Object]:
     refs = [Ref.of(thing) for thing in wanted]
     for ref in refs:
         if (thing := _get(client, ref)) is None:

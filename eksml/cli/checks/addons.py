@@ -29,8 +29,8 @@ def karpenter(served: bool, deployments: list[Object], pools: list[Object]) -> F
     version = found and version_of(found)
     ill = [pool for pool in pools if condition(pool, "Ready").get("status") == "False"]
     if ill:
-        told = condition(ill[0], "Ready")
-        why = words(told.get("message") or told.get("reason"))
+        ready = condition(ill[0], "Ready")
+        why = words(ready.get("message") or ready.get("reason"))
         names = ", ".join(map(name_of, ill))
         return Finding(
             "warn", f"NodePools are not ready: {names} ({why})", "kubectl describe nodepool"

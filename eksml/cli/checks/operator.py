@@ -7,7 +7,7 @@ from collections.abc import Callable
 from eksml.backends.why.reason import Object, at
 from eksml.cli.checks.finding import Finding
 from eksml.cli.checks.workload import arguments, missing_pods, older, place_of, runs, version_of
-from eksml.cluster.options import GATES, Operator
+from eksml.cluster.options import GATES, ROCKSDB_GATE, Operator
 
 KINDS = ("RayCluster", "RayJob", "RayService", "RayCronJob")
 _INSTALL = (
@@ -50,12 +50,14 @@ def feature_gates(deployments: list[Object]) -> Finding:
     told = f"on: {', '.join(on) or 'none'}"
     if not off:
         return Finding("ok", told)
+    told = f"{told}; off: {', '.join(off)}"
+    if ROCKSDB_GATE not in off:
+        return Finding("ok", told)
     remedy = (
-        "What is off is refused by `eksml plan` unless operator.gates names it. Switch on with "
-        f"--feature-gates={off[0]}=true."
+        f"Without it a head that dies takes the cluster along, unless it has a Redis: start the "
+        f"operator with --feature-gates={ROCKSDB_GATE}=true."
     )
-    level = "warn" if "GCSFaultToleranceEmbeddedStorage" in off else "ok"
-    return Finding(level, f"{told}; off: {', '.join(off)}", remedy if level == "warn" else "")
+    return Finding("warn", told, remedy)
 
 
 def gates_of(deployment: Object) -> list[str]:
@@ -78,8 +80,8 @@ def definitions(has: Callable[[str], bool], raycluster: Object | None) -> Findin
         f"'github.com/ray-project/kuberay/ray-operator/config/crd?ref=v{Operator().version}'"
     )
     if missing:
-        level = "warn" if missing == ["RayCronJob"] else "fail"
-        return Finding(level, f"ray.io/v1 lacks {', '.join(missing)}", crds)
+        told = f"ray.io/v1 lacks {', '.join(missing)}"
+        return Finding("warn" if missing == ["RayCronJob"] else "fail", told, crds)
     if lacking := _lacking(raycluster):
         told = f"RayCluster's schema is old: it lacks {', '.join(lacking)}"
         return Finding("fail", told, f"helm does not upgrade CRDs: {crds}")
@@ -95,8 +97,8 @@ def _lacking(raycluster: Object | None) -> list[str]:
     if raycluster is None:
         return []
     versions = at(raycluster, "spec", "versions") or ()
-    v1 = next((version for version in versions if version.get("name") == "v1"), {})
-    spec = at(v1, "schema", "openAPIV3Schema", "properties", "spec")
+    named = {str(version.get("name")): version for version in versions}
+    spec = at(named.get("v1"), "schema", "openAPIV3Schema", "properties", "spec")
     return [".".join(path) for path in _NEW_FIELDS if not _has_field(spec, path)]
 
 
