@@ -100,11 +100,11 @@ def test_others_reach_what_they_need_and_nothing_else(pod: Pod, ports: set[int])
     assert {port for port in every if admits(made, pod, port)} == ports
 
 
-def test_clients_reach_dashboard_ray_client_and_serve_but_not_the_control_store() -> None:
+def test_clients_reach_what_is_made_for_others_but_not_the_control_store_nor_workers() -> None:
     made = policy(security={"clients": ({"namespace": "notebooks"}, {"labels": {"app": "api"}})})
     for client in (NOTEBOOK, API):
-        assert all(admits(made, client, port) for port in (DASHBOARD, CLIENT, SERVE))
-        assert not any(admits(made, client, port) for port in (GCS, METRICS, WORKER))
+        assert all(admits(made, client, port) for port in (DASHBOARD, CLIENT, SERVE, METRICS))
+        assert not any(admits(made, client, port) for port in (GCS, WORKER))
     assert not admits(made, STRANGER, DASHBOARD)
     assert not admits(made, ("team-b", API[1]), DASHBOARD)
 

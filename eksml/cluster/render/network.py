@@ -20,7 +20,8 @@ _IMDS_V4, _IMDS_V6 = "169.254.169.254/32", "fd00:ec2::254/128"
 def network(spec: Cluster) -> list[dict[str, Any]]:
     """The NetworkPolicy of all Ray pods of a cluster; none if switched off.
 
-    **In** come, and nobody else does (the kubelet's probes always do):
+    **In** come, and nobody else does (probes and ``kubectl port-forward``, which pass through the
+    kubelet, always do):
 
     - the cluster's own pods, on every port: Ray's workers and object managers listen on random
       ones. 6379, by which a process joins the cluster, is open to nobody else.
@@ -28,9 +29,9 @@ def network(spec: Cluster) -> list[dict[str, Any]]:
       and on Serve's health check,
     - the submitter pods of RayJobs in this namespace, on the dashboard,
     - the gateways of this namespace (an incremental upgrade routes through one), on Serve,
-    - ``security.clients``, on dashboard, Ray Client and Serve: notebooks, other apps, an ingress
-      controller. A load balancer that targets pod addresses from outside is no pod: give its
-      traffic an ingress that is one.
+    - ``security.clients``, on dashboard, Ray Client, Serve and metrics: notebooks, other apps, an
+      ingress controller, a collector of metrics that is not Prometheus. A load balancer that
+      targets pod addresses from outside is no pod: give its traffic an ingress that is one.
     - Prometheus, on the metrics ports, if the cluster is monitored.
 
     **Out** goes everything (S3, ECR, hubs and data sources have no stable addresses) except the
@@ -71,7 +72,7 @@ def _ingress(spec: Cluster) -> list[dict[str, Any]]:
     ]
     if spec.security.clients:
         peers = [_client(client) for client in spec.security.clients]
-        rules.append(_rule(peers, DASHBOARD, RAY_CLIENT, SERVE))
+        rules.append(_rule(peers, DASHBOARD, RAY_CLIENT, SERVE, *METRICS))
     if spec.monitoring:
         rules.append(_rule([_pods_anywhere({"app.kubernetes.io/name": "prometheus"})], *METRICS))
     return rules
