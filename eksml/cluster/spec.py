@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import re
 from pathlib import Path
@@ -46,6 +47,11 @@ def _region(name: str) -> str:
     if not _REGION.fullmatch(name):
         raise ValueError("not a region such as us-east-1")
     return name
+
+
+@functools.cache
+def _installed_ray() -> str:
+    return importlib.metadata.version("ray")  # reads a long file each time
 
 
 class Cluster(Spec):
@@ -109,7 +115,7 @@ class Cluster(Spec):
     @property
     def ray(self) -> str:
         """Ray's version on the nodes."""
-        return self.ray_version or importlib.metadata.version("ray")
+        return self.ray_version or _installed_ray()
 
     @property
     def scaling(self) -> Autoscaling | None:
