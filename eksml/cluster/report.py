@@ -111,6 +111,8 @@ def _costs(plan: Plan) -> list[tuple[str, ...]]:
 def _notes(plan: Plan) -> Iterator[str]:
     about = " some of them estimated," if plan.cost.estimated else ""
     yield f"EC2 alone, prices of {plan.cost.as_of},{about} without EKS's fee, volumes and traffic."
+    if any(len(group.on) > 1 for group in plan.fit.groups):
+        yield "A group of several types is counted with the one that makes it dearest."
     if any(group.chosen for group in plan.fit.groups):
         yield "* No instance is named; counted is the cheapest that holds the pod."
 

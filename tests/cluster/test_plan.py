@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from strategies import eks_clusters
 
 from eksml import Cluster, cpu, gpu
 from eksml.cluster import Head
+from eksml.cluster.diff import diff
 from eksml.cluster.mounts import S3Mount
 from eksml.cluster.options import HeadState, Karpenter, Operator, Queue, Quota
 from eksml.cluster.plan import Plan, plan
@@ -17,6 +21,7 @@ from eksml.cluster.render import objects
 from eksml.cluster.report import COLUMNS
 from eksml.cluster.workloads import RayJobSpec, RayServiceSpec
 
+FILES = sorted((Path(__file__).parents[2] / "clusters").glob("*.yaml"))
 ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ray:2.60.0-py311-gpu"
 KEPT = HeadState(store="redis", redis_address="redis.team:6379")
 TAGS = {"karpenter.sh/discovery": "prod"}
@@ -160,3 +165,21 @@ def test_a_job_or_a_service_is_planned_with_the_cluster_it_brings() -> None:
 def test_a_specification_for_a_laptop_can_be_planned_for_eks() -> None:
     spec = Cluster(name="laptop", groups=(cpu(cpus=4, nodes=2),))
     assert plan(spec).fit.groups[1].machines.max > 0
+
+
+@given(spec=eks_clusters())
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+def test_whatever_is_accepted_can_be_planned_fits_and_is_no_change_to_itself(spec: Cluster) -> None:
+    made = plan(spec)
+    assert made.problems == ()
+    assert str(made)
+    assert made.cost.usd.min <= made.cost.usd.start <= made.cost.usd.max
+    assert json.loads(json.dumps(made.to_dict()))["cluster"] == spec.name
+    assert diff(made.objects, made.objects) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_clusters_to_start_from_can_be_had_as_they_are_written(file: Path) -> None:
+    made = plan(Cluster.load(file))
+    assert made.problems == ()
+    assert max(map(len, str(made).splitlines())) <= COLUMNS
