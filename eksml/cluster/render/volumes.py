@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ class Volume:
     """One source, and all places where it appears."""
 
     source: dict[str, Any]
-    paths: tuple[dict[str, Any], ...]
+    paths: list[dict[str, Any]]
 
     def volume(self, name: str) -> dict[str, Any]:
         """The entry of ``spec.volumes``."""
@@ -37,34 +37,25 @@ def worker_volumes(spec: Cluster, group: WorkerGroup) -> dict[str, Volume]:
     if group.shm:
         # In the place of the operator's, which is as large as the pod's memory
         shm = {"medium": "Memory", "sizeLimit": str(format_bytes(group.shm))}
-        own["shm"] = Volume({"emptyDir": shm}, ({"mountPath": "/dev/shm"},))
+        own["shm"] = Volume({"emptyDir": shm}, [{"mountPath": "/dev/shm"}])
     if group.scratch:
         # Lies on NVMe where the node's local disks are the kubelet's (Karpenter's and EKS's RAID 0)
         scratch = {"sizeLimit": str(format_bytes(group.scratch))}
-        own["scratch"] = Volume({"emptyDir": scratch}, ({"mountPath": SCRATCH_PATH},))
+        own["scratch"] = Volume({"emptyDir": scratch}, [{"mountPath": SCRATCH_PATH}])
     return own | mounted(spec, group.mounts)
 
 
 def mounted(spec: Cluster, more: Iterable[Mount]) -> dict[str, Volume]:
     """The cluster's mounts and ``more``, by the name of their volume.
 
-    One volume for each source: a claim that is mounted at two paths is attached once. At a path
-    that both name, the narrower mount (of ``more``) counts.
+    One volume for each source: a claim that is mounted at two paths is attached once.
     """
-    at: dict[str, Mount] = {mount.path: mount for mount in (*spec.mounts, *more)}
-    sources: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
-    for path in sorted(at):
-        source = _source(spec, at[path])
-        _, paths = sources.setdefault(repr(source), (source, []))
-        paths.append({"mountPath": path} | ({"readOnly": True} if _read_only(at[path]) else {}))
-    return dict(_named(sources.values()))
-
-
-def _named(
-    sources: Iterable[tuple[dict[str, Any], list[dict[str, Any]]]],
-) -> Iterator[tuple[str, Volume]]:
-    for index, (source, paths) in enumerate(sources):
-        yield f"mount-{index}", Volume(source, tuple(paths))
+    volumes: dict[str, Volume] = {}
+    for mount in (*spec.mounts, *more):
+        source = _source(spec, mount)
+        path = {"mountPath": mount.path} | ({"readOnly": True} if _read_only(mount) else {})
+        volumes.setdefault(repr(source), Volume(source, [])).paths.append(path)
+    return {f"mount-{index}": volume for index, volume in enumerate(volumes.values())}
 
 
 def _source(spec: Cluster, mount: Mount) -> dict[str, Any]:
