@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from eksml.cluster.checks import images, sizes
+from eksml.cluster.checks import images, restricted, sizes
 from eksml.cluster.checks.cluster import nodes
 from eksml.cluster.options import ROCKSDB_GATE
 from eksml.cluster.placement import EKS_NODEGROUP, KARPENTER_NODEPOOL
@@ -64,6 +64,7 @@ def problems(cluster: Cluster) -> Iterator[Problem]:
     yield from _reservations(cluster)
     yield from _state(cluster)
     yield from images.problems(cluster)
+    yield from restricted.problems(cluster)
     yield from _quota(cluster)
 
 
