@@ -12,44 +12,76 @@ from pathlib import Path
 
 from eksml.backends.base import Backend, NodeStatus, Running, Status
 from eksml.cluster import Cluster
-from eksml.errors import ClusterError, ClusterInUse, ClusterNotUp
+from eksml.errors import ClusterInUse, ClusterNotUp, InvalidSpec, Problem
 
 __all__ = ["Backend", "NodeStatus", "Running", "Status", "find", "list_up", "of", "up"]
 
 _YAML = (".yaml", ".yml")
+_KINDS = ("local", "eks")
+"""In the order in which names are looked up."""
 
 
 def up(
     cluster: Cluster,
     *,
     detach: bool = False,
-    timeout_s: float = 180,
+    timeout_s: float | None = None,
     progress: bool | None = None,
+    keep: bool = False,
+    force: bool = False,
+    client: object | None = None,
 ) -> Running:
     """Start a cluster, and wait until all its nodes have joined and the Jobs API answers.
 
-    The cluster ends with the calling process, however that ends, unless ``detach``. If an equal
-    cluster is up already, that one is returned. ``progress``: a line at the terminal; None: if
-    stderr is one.
+    If an equal cluster is up already, that one is returned. A local cluster ends with the calling
+    process, however that ends, unless ``detach``. One on EKS stays until ``down()``, or the end
+    of a ``with`` block around it. ``timeout_s`` None: 180 s, and 900 s on EKS, where nodes have to
+    be bought and images pulled. ``progress``: a line at the terminal; None: if stderr is one.
+
+    On EKS only: ``keep`` leaves in place what a failed start created; ``force`` takes over fields
+    that another manager owns; ``client`` is a ``RayClusterApi`` of KubeRay's Python client, through
+    which the RayCluster is then created and deleted.
 
     Raises:
         ClusterInUse: another cluster of that name is up.
         ClusterStartFailed: a node did not come up; the text ends with what it said.
-        InvalidSpec: the backend cannot run such a specification.
+        ClusterError: Kubernetes refuses, or does not answer.
+        InvalidSpec: the backend cannot run such a specification, or an argument has no effect.
     """
     shown = sys.stderr.isatty() if progress is None else progress
+    if cluster.backend == "eks":
+        from eksml.backends.kube import KubeBackend
+
+        return KubeBackend().up(
+            cluster,
+            detach=detach,
+            timeout_s=timeout_s,
+            progress=shown,
+            keep=keep,
+            force=force,
+            client=client,
+        )
+    given = {"keep": keep, "force": force, "client": client is not None}
+    if unused := [name for name, value in given.items() if value]:
+        problems = [Problem(name, "has no effect with backend: local.") for name in unused]
+        raise InvalidSpec(problems, subject="the call")
     backend = _backend(cluster.backend)
     return backend.up(cluster, detach=detach, timeout_s=timeout_s, progress=shown)
 
 
 def find(name: str) -> Running | None:
-    """The cluster of that name, if it is up."""
-    return _backend("local").find(name)
+    """The cluster of that name, if it is up: a local one, else one on the configured Kubernetes.
+
+    Raises:
+        ClusterError: it is not a local one, and Kubernetes cannot be asked.
+    """
+    found = (_backend(kind).find(name) for kind in _KINDS)
+    return next((running for running in found if running is not None), None)
 
 
 def list_up() -> list[Running]:
-    """All clusters of this user that are up."""
-    return _backend("local").list_up()
+    """All clusters of this user that are up: local ones, and those on the configured Kubernetes."""
+    return [running for kind in _KINDS for running in _backend(kind).list_up()]
 
 
 def of(cluster: Cluster | Running | str | Path | None) -> Running | None:
@@ -89,7 +121,7 @@ def _of_spec(cluster: Cluster, remedy: str) -> Running:
     found = _backend(cluster.backend).find(cluster.name)
     if found is None:
         raise ClusterNotUp(f"Cluster {cluster.name!r} is not up. Start it with {remedy}.")
-    if found.spec != cluster:
+    if found.spec not in (cluster, None):  # None: applied from what `eksml render` printed
         raise ClusterInUse(
             f"The cluster named {cluster.name!r} that is up has another specification. "
             f"Take it down with `eksml down {cluster.name}`, or use the name alone."
@@ -98,8 +130,10 @@ def _of_spec(cluster: Cluster, remedy: str) -> Running:
 
 
 def _backend(kind: str) -> Backend:
-    if kind != "local":
-        raise ClusterError(f"The backend {kind!r} is not there yet; backend: local is.")
+    if kind == "eks":
+        from eksml.backends.kube import KubeBackend
+
+        return KubeBackend()
     from eksml.backends.local import LocalBackend
 
     return LocalBackend()

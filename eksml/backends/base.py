@@ -146,7 +146,9 @@ class Running(ABC):
 class Backend(Protocol):
     """Where clusters run. This is the whole surface."""
 
-    def up(self, cluster: Cluster, *, detach: bool, timeout_s: float, progress: bool) -> Running:
+    def up(
+        self, cluster: Cluster, *, detach: bool, timeout_s: float | None, progress: bool
+    ) -> Running:
         """Start it and wait for all its nodes; see :func:`eksml.backends.up`."""
 
     def find(self, name: str) -> Running | None:

@@ -30,6 +30,7 @@ from eksml.errors import (
 _POLL_S = 0.1
 _KEEPER_START_S = 30.0
 _DOWN_S = 30.0
+_START_S = 180.0
 
 
 class LocalRunning(Running):
@@ -147,7 +148,9 @@ class LocalRunning(Running):
 class LocalBackend:
     """Clusters of processes on this machine, one keeper each."""
 
-    def up(self, cluster: Cluster, *, detach: bool, timeout_s: float, progress: bool) -> Running:
+    def up(
+        self, cluster: Cluster, *, detach: bool, timeout_s: float | None, progress: bool
+    ) -> Running:
         """See :func:`eksml.backends.up`."""
         _check_sizes(cluster)
         folder = Folder(cluster.name)
@@ -161,7 +164,7 @@ class LocalBackend:
             if running is None:
                 running = _start(folder, cluster, detach)
         try:
-            _wait(folder, cluster, timeout_s, progress)
+            _wait(folder, cluster, _START_S if timeout_s is None else timeout_s, progress)
         except BaseException:
             if running.started_here:
                 running.down()

@@ -83,7 +83,7 @@ def build(files: Files, what: str) -> bytes:
 def upload(storage: URI, data: bytes) -> str:
     """Store a zip unless it is there; returns its sha256, which is its name."""
     digest = hashlib.sha256(data).hexdigest()
-    target = _archive_uri(storage, digest)
+    target = archive_uri(storage, digest)
     if not target.exists():
         try:
             target.write_bytes(data, if_absent=True)
@@ -104,7 +104,7 @@ def fetch(storage: URI, digest: str) -> Path:
     target = env.HOME() / "code" / digest
     if target.is_dir():
         return target
-    uri = _archive_uri(storage, digest)
+    uri = archive_uri(storage, digest)
     data = uri.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
@@ -122,7 +122,8 @@ def fetch(storage: URI, digest: str) -> Path:
     return target
 
 
-def _archive_uri(storage: URI, digest: str) -> URI:
+def archive_uri(storage: URI, digest: str) -> URI:
+    """Where the archive with that sha256 lies."""
     return storage / CODE / f"{digest}.zip"
 
 

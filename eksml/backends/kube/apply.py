@@ -31,7 +31,9 @@ class Change:
         self.created: list[Ref] = []
         """What this change created, or tried to: none of it was there before."""
         self.owned: list[Ref] = []
-        """The same, and what an earlier ``up`` of this cluster created."""
+        """The same, and what an earlier call for this cluster created."""
+        self.shared: list[Ref] = []
+        """Those of ``owned`` that go with their last owner: jobs of the same cluster use them."""
         self._client = client
         self._cluster = cluster
         self._force = force
@@ -55,8 +57,8 @@ class Change:
         """Remove what this change created. What cannot be removed is noted on ``failure``."""
         remove(self._client, self._cluster, self.created, failure)
 
-    def bind(self, owner: Object) -> None:
-        """Let Kubernetes remove what is the cluster's own when its last owner is deleted.
+    def bind(self, owner: Object, refs: Iterable[Ref]) -> None:
+        """Let Kubernetes delete those objects when ``owner`` and all other owners are deleted.
 
         Not what is outside namespaces: that cannot be owned from within one.
         """
@@ -67,7 +69,7 @@ class Change:
             "name": metadata["name"],
             "uid": metadata["uid"],
         }
-        for ref in self.owned:
+        for ref in refs:
             if ref.namespace is not None:
                 bound = {"name": ref.name, "namespace": ref.namespace}
                 self._client.apply(
@@ -88,6 +90,8 @@ class Change:
             return
         if live is None:
             self.created.append(ref)
+        elif live["metadata"].get("ownerReferences"):
+            self.shared.append(ref)
         self.owned.append(ref)
         self._client.apply(owned(thing, self._cluster), force=self._force)
 
@@ -97,13 +101,15 @@ def remove(
 ) -> None:
     """Delete those of the objects that are the cluster's own, the last first.
 
+    Not those that have owners: they go with the last of them.
+
     Raises:
         ClusterError: one cannot be deleted; with ``failure``, that is noted there instead.
     """
     for ref in reversed(list(refs)):
         try:
             live = client.get(ref)
-            if live is not None and is_owned(live, cluster):
+            if live is not None and _is_only(live, cluster):
                 client.delete(ref, uid=live["metadata"]["uid"])
         except NotServed:
             continue  # its CRD went, and all objects with it
@@ -123,6 +129,10 @@ def owned(thing: Object, cluster: str) -> Object:
 def is_owned(thing: Object, cluster: str) -> bool:
     """Whether ``up`` created the object, for that cluster."""
     return bool(at(thing, "metadata", "labels", CLUSTER_LABEL) == cluster)
+
+
+def _is_only(thing: Object, cluster: str) -> bool:
+    return is_owned(thing, cluster) and not thing["metadata"].get("ownerReferences")
 
 
 def write_inventory(refs: Iterable[Ref]) -> str:

@@ -94,7 +94,9 @@ class KubeBackend:
         except ClusterError as error:
             _log.warning("Clusters on Kubernetes are not shown. %s", error)
             return []
-        return [KubeRunning(kube, one) for one in found]
+        # A RayJob's or RayService's own cluster carries their labels, and goes with them
+        mine = [one for one in found if not one["metadata"].get("ownerReferences")]
+        return [KubeRunning(kube, one) for one in mine]
 
 
 def _list(

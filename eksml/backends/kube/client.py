@@ -268,8 +268,8 @@ class KubeClient:
         self, method: str, path: str, query: Query, body: Any, content_type: str
     ) -> tuple[Refusal | None, bytes]:
         """One request: a refusal, or the answer's body."""
-        read_s = min(_READ_S, self.patience_s)
-        timeouts = (min(_CONNECT_S, self.patience_s), read_s)
+        most_s = max(1.0, self.patience_s)
+        timeouts = (min(_CONNECT_S, most_s), min(_READ_S, most_s))
         answer = self._request(method, path, query, body, content_type, timeouts)
         data: bytes = answer.read()
         if 200 <= answer.status <= 299:

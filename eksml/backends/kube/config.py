@@ -10,6 +10,8 @@ from typing import Any
 from eksml.errors import ClusterError
 
 _POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
+"""What the client raises for a kubeconfig whose YAML means something else."""
 _REMEDY = (
     "`aws eks update-kubeconfig --name <cluster>` writes a kubeconfig; KUBECONFIG names another."
 )
@@ -40,6 +42,7 @@ def load() -> Access:
     """
     if not is_configured():
         raise ClusterError(f"No Kubernetes is configured here. {_REMEDY}")
+    import yaml
     from kubernetes import client, config
 
     configuration = client.Configuration()
@@ -52,7 +55,7 @@ def load() -> Access:
             return Access(configuration, _pod_namespace(), in_cluster=True)
         config.load_kube_config(files, client_configuration=configuration, persist_config=False)
         _, context = config.list_kube_config_contexts(files)
-    except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+    except (config.ConfigException, yaml.YAMLError, OSError, *_MALFORMED) as error:
         told = f"The Kubernetes configuration {files or _POD} is wrong: {error}."
         raise ClusterError(f"{told} {_REMEDY}") from error
     return Access(configuration, context["context"].get("namespace") or "default", in_cluster=False)

@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, Self
 
 from eksml.backends.kube.client import KubeClient
@@ -72,7 +72,7 @@ class Forward:
                 tunnel = self._open()
             except EksmlError:
                 return  # a connection that closes at once: every HTTP client says that
-            with tunnel.socket(self._port) as far:
+            with closing(tunnel.socket(self._port)) as far:
                 _carry(near, far)
 
     def _open(self) -> Any:

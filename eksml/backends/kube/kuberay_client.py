@@ -8,6 +8,7 @@ The package is never imported: an object of its interface is enough.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from eksml.backends.kube.client import KubeClient
@@ -51,7 +52,7 @@ class KuberayDoor:
         ref = Ref.of(raycluster)
         pause = _FIRST_PAUSE_S
         for _ in range(_TRIES):
-            made = self._api.create_ray_cluster(raycluster, k8s_namespace=_namespace(ref))
+            made = _ask(self._api.create_ray_cluster, raycluster, ref)
             if made is not None:
                 return dict(made)
             live = self._client.get(ref)
@@ -65,15 +66,21 @@ class KuberayDoor:
         raise ClusterError(_SILENT.format(what=ref))
 
     def get(self, ref: Ref) -> Object | None:
-        found = self._api.get_ray_cluster(ref.name, k8s_namespace=_namespace(ref))
+        found = _ask(self._api.get_ray_cluster, ref.name, ref)
         return self._client.get(ref) if found is None else dict(found)
 
     def delete(self, ref: Ref) -> None:
-        self._api.delete_ray_cluster(ref.name, k8s_namespace=_namespace(ref))
+        _ask(self._api.delete_ray_cluster, ref.name, ref)
         live = self._client.get(ref)
         if live is not None and not live["metadata"].get("deletionTimestamp"):
             self._client.delete(ref)
 
 
-def _namespace(ref: Ref) -> str:
-    return ref.namespace or "default"
+def _ask(call: Callable[..., Any], argument: object, ref: Ref) -> Any:
+    """The call's answer; None also for a connection that broke, which it lets pass."""
+    from urllib3.exceptions import HTTPError
+
+    try:
+        return call(argument, k8s_namespace=ref.namespace)
+    except (HTTPError, OSError):
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shutil
@@ -83,8 +84,8 @@ def execute(client: KubeClient, pod: Object, command: Sequence[str], timeout_s: 
         if line.is_open():
             told = f"{' '.join(command)!r} in {ref_of(pod)} has not ended in {timeout_s:g} s"
             raise ClusterError(f"{told}, and runs on there.")
-        stdout, stderr = line.read_channel(_STDOUT), line.read_channel(_STDERR)
-        return Executed(_exit_code(line, pod), stdout, stderr)
+        stdout, stderr = (line.read_channel(channel) for channel in (_STDOUT, _STDERR))
+        return Executed(_exit_code(line, pod), _text(stdout), _text(stderr))
     finally:
         line.close()
 
@@ -114,17 +115,18 @@ def interact(client: KubeClient, pod: Object, command: Sequence[str]) -> int:
 
 def _converse(line: Any, keyboard: int) -> None:
     """Keys there, letters here, and the window's size whenever it changes."""
-    size = (0, 0)
+    size = None
     while line.is_open():
-        if (now := tuple(shutil.get_terminal_size())) != size:
+        if (now := shutil.get_terminal_size()) != size:
             size = now
-            line.write_channel(_RESIZE, f'{{"Width": {size[0]}, "Height": {size[1]}}}')
+            sizes = json.dumps({"Width": now.columns, "Height": now.lines})
+            line.write_channel(_RESIZE, sizes)
         readable, _, _ = select.select([keyboard, line.sock.sock], [], [], _TICK_S)
         if keyboard in readable:
-            line.write_stdin(os.read(keyboard, 4096).decode(errors="replace"))
+            line.write_channel(_STDIN, os.read(keyboard, 4096))
         line.update(timeout=0)
-        sys.stdout.write(line.read_channel(_STDOUT))
-        sys.stdout.flush()
+        sys.stdout.buffer.write(line.read_channel(_STDOUT))
+        sys.stdout.buffer.flush()
 
 
 def _open(client: KubeClient, pod: Object, command: Sequence[str], *, tty: bool) -> Any:
@@ -144,10 +146,15 @@ def _open(client: KubeClient, pod: Object, command: Sequence[str], *, tty: bool)
             stdout=True,
             stderr=not tty,
             tty=tty,
+            binary=True,  # frames may cut a letter in two
             _preload_content=False,
         )
     except ApiException as error:
         raise ClusterError(f"No command can be run in {ref}: {error.reason}.") from error
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 def _exit_code(line: Any, pod: Object) -> int:

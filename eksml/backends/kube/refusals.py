@@ -81,9 +81,10 @@ class Refusal:
         }
         if translate := known.get(self.status):
             return translate(what, host)
-        return Unreachable(
-            f"Kubernetes at {host} answered {self.status} for {what}, after retries: {self.message}"
-        )
+        told = f"Kubernetes at {host} answered {self.status} for {what}"
+        if self.may_pass:
+            return Unreachable(f"{told}, after retries: {self.message}")
+        return ClusterError(f"{told}: {self.message}")
 
     def _invalid(self, what: Ref | str, host: str) -> EksmlError:
         problems = [

@@ -62,7 +62,7 @@ def _operations(
 
 def _replicas(live_group: Object, spec: Cluster | None, group: str, num_nodes: int) -> int:
     """KubeRay's replicas for a number of nodes: each is as many pods as it has hosts."""
-    hosts = live_group.get("numOfHosts", 1)
+    hosts = int(live_group.get("numOfHosts", 1))
     if spec is None:
         least, most = hosts * live_group["minReplicas"], hosts * live_group["maxReplicas"]
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eksml.backends.kube import pods
@@ -105,9 +105,9 @@ def _state(ref: Ref, found: Mapping[str, Sequence[Object]], waited_s: float) -> 
     )
 
 
-def _concerns(event: Object, names: Iterable[str]) -> bool:
+def _concerns(event: Object, names: set[str]) -> bool:
     about: Mapping[str, Any] = event.get("involvedObject") or {}
-    return about.get("kind") in ("NodeClaim", "NodePool") or about.get("name") in names
+    return about.get("kind") in ("NodeClaim", "NodePool") or str(about.get("name")) in names
 
 
 def _belongs(workload: Object, ref: Ref) -> bool:

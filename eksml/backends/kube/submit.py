@@ -189,7 +189,7 @@ def submit(
                 client,
                 {"metadata": manifest["metadata"], "spec": manifest["spec"]["rayClusterSpec"]},
             )
-        change.bind(client.create(manifest))
+        change.bind(client.create(manifest), [*change.created, *change.shared])
     except BaseException as error:
         _undo(client, ref, change, error)
         raise

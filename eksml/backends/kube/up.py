@@ -90,6 +90,7 @@ class Up:
         check_templates(self._client, raycluster)
         self._manifest = self._marked(raycluster)
         made = self._door.create(self._manifest)
+        self._change.bind(made, self._change.shared)
         return KubeRunning(self._client, made, started_here=True, door=self._door)
 
     def wait(self, running: KubeRunning) -> None:

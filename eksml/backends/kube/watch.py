@@ -177,11 +177,10 @@ class _Follower(threading.Thread):
             "timeoutSeconds": str(_STREAM_S),
         }
         response = self._client.open(path, query, f"the {chosen.kind}s", read_s=_SILENCE_S)
-        self._response = response
+        self._response, events = response, _events(response)
         try:
-            for event in _events(response):
-                if self._ending.is_set():
-                    break
+            # Asked after the response is where stop() finds it: one of the two sees the other
+            while not self._ending.is_set() and (event := next(events, None)):
                 version = self._take(event)
         except (HTTPError, OSError, ValueError):
             return version  # broken in the middle: nothing that was seen is lost
