@@ -12,9 +12,6 @@ from pydantic import AfterValidator
 from eksml.cluster.problems import Refused
 from eksml.errors import Problem
 
-RAY_CONTAINERS = ("ray-head", "ray-worker")
-"""Ray's container in the head's pod and in a worker's: the names under which ``pod`` adds to them."""
-
 _SAID_ELSEWHERE = {
     "metadata.name": "KubeRay names the pods",
     "metadata.generateName": "KubeRay names the pods",

@@ -47,7 +47,16 @@ def test_a_forbidden_field_of_a_pod_is_refused(spec: dict[str, Any], path: str) 
 @pytest.mark.parametrize(
     ("container", "paths"),
     [
-        (SIDECAR, {"allowPrivilegeEscalation", "capabilities.drop"}),
+        (
+            SIDECAR
+            | {
+                "securityContext": {
+                    "allowPrivilegeEscalation": True,
+                    "capabilities": {"drop": ["NET_RAW"]},
+                }
+            },
+            {"allowPrivilegeEscalation", "capabilities.drop"},
+        ),
         (SIDECAR | {"securityContext": SAFE | {"privileged": True}}, {"privileged"}),
         (SIDECAR | {"securityContext": SAFE | {"procMount": "Unmasked"}}, {"procMount"}),
         (
@@ -55,8 +64,8 @@ def test_a_forbidden_field_of_a_pod_is_refused(spec: dict[str, Any], path: str) 
             {"capabilities.add"},
         ),
         (
-            {"name": "ray-worker", "securityContext": {"allowPrivilegeEscalation": True}},
-            {"allowPrivilegeEscalation"},
+            {"name": "ray-worker", "securityContext": {"runAsUser": 0}},
+            {"runAsUser"},
         ),
     ],
 )

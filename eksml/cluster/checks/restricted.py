@@ -1,7 +1,7 @@
 """More fields of a pod that the Pod Security Standard «restricted» forbids.
 
 Where a namespace enforces it, such pods are never created, and the group waits for ever. What
-eksml writes itself obeys it, so that only the ``pod`` of a head or group can break it.
+eksml writes itself obeys it, so that only what ``pod`` of a head or group says can break it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from eksml.cluster.checks.cluster import nodes
-from eksml.cluster.pod import RAY_CONTAINERS
 from eksml.errors import Problem
 
 if TYPE_CHECKING:
@@ -83,12 +82,10 @@ def _container(container: Mapping[str, Any]) -> Found:
         yield "securityContext.privileged", "is all that the host may"
     if context.get("procMount", "Default") != "Default":
         yield "securityContext.procMount", "shows more than is its own"
-    # Ray's own containers have the next two from eksml, unless the pod says otherwise
-    own = container.get("name") in RAY_CONTAINERS
-    if context.get("allowPrivilegeEscalation", not own) is not False:
-        yield "securityContext.allowPrivilegeEscalation", "is not false"
+    if context.get("allowPrivilegeEscalation"):
+        yield "securityContext.allowPrivilegeEscalation", "lets it become more than it is"
     capabilities = _mapping(context.get("capabilities"))
-    if "ALL" not in (capabilities.get("drop") or (["ALL"] if own else [])):
+    if "ALL" not in capabilities.get("drop", ["ALL"]):
         yield "securityContext.capabilities.drop", "does not drop ALL"
     if set(capabilities.get("add") or ()) - {"NET_BIND_SERVICE"}:
         yield "securityContext.capabilities.add", "adds capabilities"
