@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -15,15 +16,19 @@ import botocore.session
 import pytest
 from backends.fake_aws import FakeAws
 from botocore.exceptions import ClientError
+from kube_server import KubeServer, kinds
 from moto.server import ThreadedMotoServer
+from typer.testing import CliRunner
 
 from eksml.backends import eks
 from eksml.backends.eks.aws import translated
 from eksml.backends.eks.create import Place, Reservation
 from eksml.backends.eks.landing import landing
+from eksml.backends.eks.nodegroups import from_node_group, with_instance_types
 from eksml.backends.eks.trust import irsa_gap, pod_identity_gap
 from eksml.cluster import Cluster, cpu, gpu, neuron
 from eksml.cluster.plan import plan
+from eksml.cluster.render import objects
 from eksml.cluster.render.names import node_pool
 from eksml.errors import ClusterError, ClusterInUse, ClusterNotUp, EksmlError, InvalidSpec
 
@@ -131,14 +136,10 @@ def test_a_type_that_only_the_launch_template_names_is_found(subnets: dict[str, 
     )
     # moto fills in a default type, AWS does not
     described = {"nodegroupName": "block", "launchTemplate": {"id": template, "version": "1"}}
-    from eksml.backends.eks.nodegroups import _with_types
-
-    assert _with_types(described, REGION)["instanceTypes"] == ["p5.48xlarge"]
+    assert with_instance_types(described, REGION)["instanceTypes"] == ["p5.48xlarge"]
 
 
 def test_an_ill_node_group_says_so() -> None:
-    from eksml.backends.eks.nodegroups import from_node_group
-
     issue = {"code": "AsgInstanceLaunchFailures", "message": "Could not launch."}
     group = {"nodegroupName": "gpu", "status": "DEGRADED", "health": {"issues": [issue]}}
     assert from_node_group(group, {}).ill == "AsgInstanceLaunchFailures: Could not launch"
@@ -156,8 +157,6 @@ def test_a_cluster_that_is_not_there_is_told_by_its_name(aws: None) -> None:
 
 
 def source(**fields: Any) -> eks.NodeSource:
-    from eksml.backends.eks.nodegroups import from_node_group
-
     group = {
         "nodegroupName": "gpu",
         "instanceTypes": ["g6.12xlarge"],
@@ -497,6 +496,66 @@ def test_a_trust_policy_may_be_narrowed_by_session_tags() -> None:
     assert "excludes c/train" in pod_identity_gap(policy, "c", "train")
     untagged = {"Statement": [{**statement, "Action": "sts:AssumeRole"}]}  # type: ignore[dict-item]
     assert "does not allow sts:TagSession" in pod_identity_gap(untagged, "a", "train")
+
+
+# All of it, and at the shell
+
+SPEC = """
+name: train
+backend: eks
+head: {instance: m7i.4xlarge}
+groups: [{name: gpu, instance: g6.12xlarge, nodes: 2}]
+identity: {pod_identity: false}
+"""
+
+
+def at_the_shell(*arguments: str) -> Any:
+    from eksml.cli.main import app
+
+    return CliRunner().invoke(app, arguments, prog_name="eksml")
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    (tmp_path / "train.yaml").write_text(SPEC)
+    return str(tmp_path / "train.yaml")
+
+
+def test_a_plan_can_ask_the_account(fake: FakeAws, subnets: dict[str, str], file: str) -> None:
+    fake.quotas = {"L-DB2E81BA": 192.0, "L-1216C47A": 64.0}
+    done = at_the_shell("plan", file, "--cluster-name", "ml")
+    assert done.exit_code == 1
+    assert "gpu: there is no node group and no NodePool." in done.stdout
+    for group in ("headgroup", "gpu"):
+        asked = ("nodegroup", file, group, "--cluster-name", "ml", "--node-role", ROLE)
+        assert "nodegroupName" in json.loads(at_the_shell(*asked).stdout)["node_group"]
+        assert "aws eks wait nodegroup-active" in at_the_shell(*asked, "--create").stderr
+    done = at_the_shell("plan", file, "--cluster-name", "ml")
+    assert done.exit_code == 0, done.stdout
+    assert "gpu: lands on node group train-gpu." in done.stdout
+    assert "96 to 96 vCPUs needed, the account has 192." in done.stdout
+    told = json.loads(at_the_shell("plan", file, "--cluster-name", "ml", "--json").stdout)
+    assert (told["account"]["ok"], told["account"]["problems"]) == (True, [])
+
+
+def test_pools_count_only_if_the_kubeconfig_leads_to_the_cluster(
+    subnets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with KubeServer(kinds.KARPENTER) as kube:
+        monkeypatch.setenv("KUBECONFIG", str(kube.kubeconfig(tmp_path)))
+        spec = on_eks(gpu("g6.12xlarge"), karpenter=KARPENTER)
+        for thing in objects(spec):
+            if thing["kind"] == "NodePool":
+                kube.store.put(thing)
+        assert eks.node_pools("ml", REGION) == []
+        monkeypatch.setattr("eksml.backends.kube.client.KubeClient.host", endpoint_of("ml"))
+        assert len(eks.node_pools("ml", REGION)) == 2
+
+
+def endpoint_of(cluster: str) -> str:
+    described = boto3.client("eks", region_name=REGION).describe_cluster(name=cluster)
+    return str(described["cluster"]["endpoint"])
 
 
 # Errors

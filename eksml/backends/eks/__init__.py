@@ -14,7 +14,7 @@ from eksml.backends.eks.create import (
 from eksml.backends.eks.identity import identity_problems
 from eksml.backends.eks.landing import Landing, landings
 from eksml.backends.eks.nodegroups import node_groups
-from eksml.backends.eks.nodepools import from_node_pool
+from eksml.backends.eks.nodepools import from_node_pool, node_pools
 from eksml.backends.eks.quotas import QuotaRow, quota_rows
 from eksml.backends.eks.source import NodeSource, Taint
 
@@ -34,6 +34,7 @@ __all__ = [
     "landings",
     "node_group_request",
     "node_groups",
+    "node_pools",
     "place_of",
     "quota_rows",
     "reservation_of",

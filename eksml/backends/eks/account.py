@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eksml.backends.eks.identity import identity_problems
 from eksml.backends.eks.landing import Landing, landings
 from eksml.backends.eks.nodegroups import node_groups
+from eksml.backends.eks.nodepools import node_pools
 from eksml.backends.eks.quotas import QuotaRow, quota_rows
 from eksml.errors import Problem
 
@@ -60,17 +61,18 @@ class Account:
 def ask(spec: Cluster, quotas: Iterable[VcpuQuota], cluster: str) -> Account:
     """Ask AWS whether ``spec`` can be had on the EKS cluster named ``cluster``.
 
-    ``quotas`` are those of its plan. NodePools that the cluster has already are known to
-    Kubernetes, not to AWS: only those that ``spec`` brings are counted.
+    ``quotas`` are those of its plan. NodePools that are there already count if the kubeconfig
+    leads to that cluster: Kubernetes knows them, AWS does not.
 
     Raises:
         ClusterNotUp: there is no such EKS cluster.
         InvalidSpec: the specification cannot be rendered.
-        ClusterError: AWS refuses, or does not answer.
+        ClusterError: AWS or Kubernetes refuses, or does not answer.
     """
+    sources = [*node_groups(cluster, spec.region), *node_pools(cluster, spec.region)]
     return Account(
         cluster,
-        tuple(landings(spec, node_groups(cluster, spec.region))),
+        tuple(landings(spec, sources)),
         tuple(quota_rows(quotas, spec.region)),
         tuple(identity_problems(spec, cluster)),
     )

@@ -46,7 +46,7 @@ def describe(cluster: str, region: str | None = None) -> list[dict[str, Any]]:
             eks.describe_nodegroup(clusterName=cluster, nodegroupName=name)["nodegroup"]
             for name in names
         ]
-    return [_with_types(group, region) for group in groups]
+    return [with_instance_types(group, region) for group in groups]
 
 
 def zones_of(subnets: list[str], region: str | None = None) -> dict[str, str]:
@@ -93,8 +93,12 @@ def _ill(group: Mapping[str, Any]) -> str:
     return "; ".join(told) or ("" if status in _WELL else f"its status is {status}")
 
 
-def _with_types(group: dict[str, Any], region: str | None) -> dict[str, Any]:
-    """A launch template may name the instance type in the group's stead."""
+def with_instance_types(group: dict[str, Any], region: str | None) -> dict[str, Any]:
+    """The group with the instance type that its launch template names in its stead, if so.
+
+    Raises:
+        ClusterError: AWS refuses, or does not answer.
+    """
     template = group.get("launchTemplate")
     if group.get("instanceTypes") or not template:
         return group

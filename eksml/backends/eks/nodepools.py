@@ -1,10 +1,11 @@
-"""Karpenter's NodePools, given as plain objects of the API."""
+"""Karpenter's NodePools: those of a cluster, and what one of them offers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from eksml.backends.eks.aws import client, translated
 from eksml.backends.eks.source import ARCH, NodeSource, Requirement, Taint, Values
 from eksml.backends.why.reason import at, condition, name_of
 from eksml.cluster.placement import INSTANCE_TYPE, KARPENTER_CAPACITY, KARPENTER_NODEPOOL, ZONE
@@ -12,6 +13,34 @@ from eksml.cluster.rules.quantity import amount
 
 _FREE = (ZONE, KARPENTER_CAPACITY, ARCH)
 """Labels that every node has, and that the pod chooses where the pool does not."""
+
+
+def node_pools(cluster: str, region: str | None = None) -> list[NodeSource]:
+    """The NodePools of the EKS cluster named ``cluster``, if the kubeconfig leads there.
+
+    AWS does not know them. Empty where the kubeconfig leads elsewhere, or Karpenter is not there.
+
+    Raises:
+        ClusterNotUp: there is no such EKS cluster.
+        ClusterError: AWS or Kubernetes refuses, or does not answer.
+    """
+    from eksml.backends.kube import config
+    from eksml.backends.kube.client import KubeClient
+    from eksml.backends.kube.refusals import NotServed
+
+    if not config.is_configured():
+        return []
+    eks = client("eks", region)
+    with translated(f"EKS cluster {cluster}"):
+        endpoint = eks.describe_cluster(name=cluster)["cluster"].get("endpoint")
+    kube = KubeClient.connect()
+    if not endpoint or kube.host.rstrip("/").lower() != endpoint.rstrip("/").lower():
+        return []
+    try:
+        found = kube.list("karpenter.sh/v1", "NodePool").items
+    except NotServed:
+        return []
+    return [from_node_pool(pool) for pool in found]
 
 
 def from_node_pool(pool: Mapping[str, Any]) -> NodeSource:
