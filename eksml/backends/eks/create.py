@@ -93,6 +93,7 @@ class _Wanted:
 
     @property
     def efa_cards(self) -> int:
+        """EFA interfaces that every type has; 0 without EFA."""
         return min(one.efa for one in self.types) if self.efa else 0
 
 
