@@ -3,8 +3,10 @@
     python benchmarks/train.py --quick      # under 50 s: speed alone
     python benchmarks/train.py              # all three, both sides in turn (A B B A …)
 
-Two workers, one thread each, the same loop (benchmarks/train_loop.py) on both sides. Prints one
-JSON line per figure; the last is the speed. ``ratio``: higher is better for us.
+One thread a worker, the same loop (benchmarks/train_loop.py) on both sides. Prints one JSON line
+per figure; ``ratio``: higher is better for us. Speed is measured twice: with as many workers as
+leave a core to Ray's own processes, as where an accelerator does the work (the last line), and with
+a worker on every core, where those processes cost a share of it (``train_all_cores``).
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def start_peer(folder: Path, config: dict, workers: int, max_restarts: int) -> s
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def speed(root: Path, rounds: int, steps: int) -> dict:
+def speed(root: Path, bench: str, workers: int, rounds: int, steps: int) -> dict:
     """Steps a second, and an A/A null: how far two runs of the same side are apart."""
     config = {"steps": steps, "work": 1}
     sides = {"ours": ours, "peer": peer}
@@ -69,11 +71,11 @@ def speed(root: Path, rounds: int, steps: int) -> dict:
     for index in range(rounds):
         order = ["ours", "peer"] if index % 2 == 0 else ["peer", "ours"]
         for side in order:
-            notes = sides[side](root / f"speed-{side}-{index}", config)
+            notes = sides[side](root / f"{bench}-{side}-{index}", config, workers)
             found[side].append(1 / statistics.median(notes["step_s"]))
     null = [max(a, b) / min(a, b) - 1 for a, b in itertools.pairwise(found["peer"])]
     return figure(
-        "train", found["ours"], found["peer"], "steps/s", null=round(max(null, default=0.0), 4)
+        bench, found["ours"], found["peer"], "steps/s", null=round(max(null, default=0.0), 4)
     )
 
 
@@ -88,6 +90,8 @@ def stall(root: Path, rounds: int) -> list[dict]:
             if how == "eksml":
                 checkpoint = {"every_steps": config["every"], "keep": 2}
                 notes = ours(folder, {**config, "save": how}, 1, checkpoint=checkpoint)
+            elif how == "none":
+                notes = ours(folder, {**config, "every": 0}, 1, checkpoint={"every_s": 3600})
             else:
                 notes = peer(folder, {**config, "save": how}, 1)
             normal = statistics.median(notes["step_s"])
@@ -204,8 +208,11 @@ def main() -> None:
         if options.only in (None, "recovery") and not options.quick:
             show(recovery(root, options.rounds))
         if options.only in (None, "speed"):
+            cores = len(os.sched_getaffinity(0))
+            if not options.quick:
+                show(speed(root, "train_all_cores", cores, options.rounds, 300))
             rounds, steps = (1, 120) if options.quick else (options.rounds, 300)
-            show(speed(root, rounds, steps))
+            show(speed(root, "train", max(1, cores // 2), rounds, steps))
 
 
 if __name__ == "__main__":

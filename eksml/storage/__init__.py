@@ -4,6 +4,7 @@ A single file is written atomically. A set of files is committed: its parts firs
 manifest; readers see all of it or nothing, and every byte is verified when it is read.
 """
 
+from eksml.storage.arrow import arrow_filesystem
 from eksml.storage.commit import (
     Manifest,
     Part,
@@ -22,6 +23,7 @@ __all__ = [
     "Manifest",
     "Part",
     "Stat",
+    "arrow_filesystem",
     "commit",
     "commit_files",
     "committed",

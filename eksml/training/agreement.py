@@ -9,10 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 BOUNDARY_S = 0.25
 """Seconds between boundaries: how much later than it could a run may react."""

@@ -11,7 +11,7 @@ from typing import Any
 from eksml.errors import ClusterStartFailed, RunCancelled, RunFailed
 from eksml.runs import ErrorRecord
 from eksml.runs.driver import Attempt
-from eksml.storage import URI
+from eksml.storage import URI, arrow_filesystem
 from eksml.training import incarnation
 from eksml.training.data import datasets_of
 from eksml.training.job import TrainJob
@@ -63,7 +63,9 @@ def connect(working_dir: Path | None = None, num_cpus: int | None = None) -> Non
 
 def _embedded(num_cpus: int | None) -> dict[str, Any]:
     """A Ray of this process's own. «local»: never join one that somebody else started here."""
-    return {"address": "local", "num_cpus": num_cpus or max(4, os.cpu_count() or 1)}
+    num_cpus = num_cpus or max(4, os.cpu_count() or 1)
+    # A dashboard is eleven more processes: a third of what an idle Ray takes of a small machine
+    return {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
 
 
 def drive(
@@ -106,7 +108,7 @@ def _fit(
 
     run = attempt.run
     assignment = Assignment.of(run, attempt.number, function, config, job)
-    path, filesystem = _ray_storage(run)
+    path, filesystem = arrow_filesystem(run)
     resources = dict(job.resources)
     trainer = TorchTrainer(
         run_worker,
@@ -137,17 +139,6 @@ def _ordered() -> Any:
     from ray.data import ExecutionOptions
 
     return ExecutionOptions(preserve_order=True)
-
-
-def _ray_storage(run: URI) -> tuple[str, Any]:
-    """Where checkpoints of plain ``ray.train`` functions go: path and filesystem for Ray Train."""
-    if run.scheme == "file":
-        return run.key, None
-    from pyarrow.fs import S3FileSystem
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return f"{run.bucket}/{run.key}", S3FileSystem(endpoint_override=endpoint, region=region)
 
 
 def _explained(attempt: Attempt, before: int, error: Exception) -> Exception:

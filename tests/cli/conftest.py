@@ -48,7 +48,7 @@ def fit(ctx):
     for step, _ in ctx.steps(range(10), total=plan.total):
         total.value += step
         ctx.log(loss=1 / (step + 1))
-        time.sleep(ctx.config.get("sleep_s", 0))
+        time.sleep(ctx.config.get("sleep_s", 0.02))
     return {"half": halves.half(plan.total), "lr": ctx.config.get("lr"), "sum": total.value}
 
 
