@@ -12,7 +12,7 @@ from eksml.errors import ClusterStartFailed, RunCancelled, RunFailed
 from eksml.runs import ErrorRecord
 from eksml.runs.driver import Attempt
 from eksml.storage import URI, arrow_filesystem
-from eksml.training import incarnation
+from eksml.training import incarnation, standby
 from eksml.training.data import datasets_of
 from eksml.training.job import TrainJob
 from eksml.training.ray_private import address_for_train_actors
@@ -63,9 +63,7 @@ def connect(working_dir: Path | None = None, num_cpus: int | None = None) -> Non
 
 def _embedded(num_cpus: int | None) -> dict[str, Any]:
     """A Ray of this process's own. «local»: never join one that somebody else started here."""
-    num_cpus = num_cpus or max(4, os.cpu_count() or 1)
-    # A dashboard is eleven more processes: a third of what an idle Ray takes of a small machine
-    return {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
+    return {"address": "local", "num_cpus": num_cpus or max(4, os.cpu_count() or 1)}
 
 
 def drive(
@@ -103,6 +101,7 @@ def _fit(
     job: TrainJob,
     data: Mapping[str, Any],
 ) -> Any:
+    from ray import get_runtime_context
     from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -126,6 +125,9 @@ def _fit(
             failure_config=FailureConfig(max_failures=-1),
             callbacks=[Restarts(run, job.max_failures).callback()],
             logging_config=LoggingConfig(log_level="WARNING"),
+            worker_runtime_env=standby.runtime_env(
+                f"{run}/{attempt.number}", resources, get_runtime_context().runtime_env
+            ),
         ),
         datasets=datasets_of(data),
         dataset_config=DataConfig(execution_options=_ordered()),

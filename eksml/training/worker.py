@@ -103,7 +103,7 @@ def run_worker(loop_config: dict[str, Any]) -> Any:
         except Stopped as stopped:
             return _stopped(assignment, stopped, rank, number)
         except Exception as error:
-            kind = "collateral" if _is_collateral(error) else "user"
+            kind = "collateral" if is_collateral(error) else "user"
             _note_failure(assignment, number, rank, kind, error)
             raise
 
@@ -257,10 +257,14 @@ def _note_failure(
         incarnation.write_failure(assignment.run, number, rank, Failure(kind=kind, error=record))
 
 
-def _is_collateral(error: Exception) -> bool:
-    """Whether this is what a rank sees when another one dies in the middle of a collective."""
+def is_collateral(error: Exception) -> bool:
+    """Whether this is what a rank sees when another one dies in the middle of a collective, or when
+    Ray loses one of its own processes."""
     import torch.distributed as dist
+    from ray.exceptions import RayError, RayTaskError
 
+    if isinstance(error, RayError):
+        return not isinstance(error, RayTaskError)
     text = str(error).lower()
     return isinstance(error, (dist.DistError, RuntimeError)) and any(
         mark in text for mark in _COLLATERAL

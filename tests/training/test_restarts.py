@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.exceptions import ActorDiedError, ObjectLostError, RayTaskError
 
 from eksml.training.restarts import Budget
+from eksml.training.worker import is_collateral
 
 
 def test_killed_workers_are_restarted_up_to_the_limit_without_progress():
@@ -46,3 +49,18 @@ def test_announced_reclaims_are_never_counted(steps):
 def test_no_limit_survives_any_number_of_kills(steps):
     budget = Budget(max_failures=-1, progress=0)
     assert all(budget.spend(set(), step) is None for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ActorDiedError(), True),
+        (ObjectLostError("00" * 28, None, ""), True),
+        (RuntimeError("Connection closed by peer [127.0.0.1]:50603."), True),
+        (RayTaskError("load", "Traceback: ValueError", ValueError("no column")), False),
+        (RuntimeError("size mismatch"), False),
+        (ValueError("no column"), False),
+    ],
+)
+def test_what_ray_or_another_rank_lost_is_no_fault_of_the_function(error, expected):
+    assert is_collateral(error) is expected
