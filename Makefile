@@ -34,8 +34,9 @@ types:  ## mypy --strict
 	@$(ENVIRONMENT) dev
 	@$(VENV)/mypy
 
-bench:  ## eksml.train beside torchrun, in one run
+bench:  ## each benchmark beside its bare peer
 	@$(ENVIRONMENT) dev
+	@$(VENV)/python benchmarks/render.py
 	@$(VENV)/python benchmarks/train.py
 
 faults:  ## only the tests that kill, cut and damage

@@ -210,8 +210,8 @@ def main() -> None:
         if options.only in (None, "speed"):
             cores = len(os.sched_getaffinity(0))
             if not options.quick:
-                show(speed(root, "train_all_cores", cores, options.rounds, 300))
-            rounds, steps = (1, 120) if options.quick else (options.rounds, 300)
+                show(speed(root, "train_all_cores", cores, options.rounds, 200))
+            rounds, steps = (1, 80) if options.quick else (options.rounds, 200)
             show(speed(root, "train", max(1, cores // 2), rounds, steps))
 
 

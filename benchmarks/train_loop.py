@@ -23,7 +23,7 @@ def model_and_data(config: dict):
     width = 512 if config["work"] else 16
     layers = [layer for _ in range(4) for layer in (torch.nn.Linear(width, width), torch.nn.ReLU())]
     net = torch.nn.Sequential(*layers)
-    rows = 512 if config["work"] else 8
+    rows = 1024 if config["work"] else 8
     data = torch.utils.data.TensorDataset(torch.randn(16 * rows, width))
     count = config.get("state_mb", 0) * 250_000
     ballast = torch.nn.ParameterList(

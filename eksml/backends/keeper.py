@@ -122,10 +122,11 @@ class Keeper:
 
     def _spawn(self, node: str, group: str, command: list[str], ordinal: int) -> None:
         mark = uuid4().hex
+        spec = self._spec.head if node == HEAD else self._spec.group(group)
         with open(self._folder.log_of(node), "ab") as log:
             child = subprocess.Popen(
                 command,
-                env=launch.node_environment(self._spec, self._site, mark),
+                env=launch.node_environment(self._spec, spec, self._site, mark),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

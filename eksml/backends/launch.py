@@ -145,8 +145,9 @@ def _ray_start(spec: Node, labels: Mapping[str, str], site: Site, ordinal: int) 
     ]
 
 
-def node_environment(cluster: Cluster, site: Site, mark: str) -> dict[str, str]:
-    """What a node's processes see: the caller's variables without Ray's, then the cluster's.
+def node_environment(cluster: Cluster, node: Node, site: Site, mark: str) -> dict[str, str]:
+    """What a node's processes see: the caller's variables without Ray's, then the cluster's, then
+    those of the node's group.
 
     The caller may itself run inside Ray, whose variables would send the new node there.
     """
@@ -159,6 +160,7 @@ def node_environment(cluster: Cluster, site: Site, mark: str) -> dict[str, str]:
         **_RAY_SETTINGS,
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(cluster.notice_s),
         **cluster.env,
+        **node.env,
         "RAY_AUTH_TOKEN_PATH": str(site.token_path),
         MARK: mark,
     }

@@ -239,6 +239,8 @@ class Queue(Spec):
     """Whose queue it is."""
     priority: Annotated[ObjectName, Field(max_length=63)] | None = None
     """Kueue's WorkloadPriorityClass, or Volcano's PriorityClass."""
+    cluster_queue: ObjectName | None = None
+    """Kueue's ClusterQueue that the LocalQueue shall lead to; None: the LocalQueue is there."""
 
     @model_validator(mode="after")
     def _whole(self) -> Queue:
@@ -246,6 +248,9 @@ class Queue(Spec):
         if self.kind != "yunikorn" and not is_object_name(self.name):
             told = f"{self.name!r} is not the name of a queue of {self.kind}."
             problems.append(Problem("name", told, "Use a–z, 0–9, '-' and '.'."))
+        if self.cluster_queue and self.kind != "kueue":
+            told = f"{self.cluster_queue!r} is of Kueue, but kind is {self.kind!r}."
+            problems.append(Problem("cluster_queue", told, "Leave it out."))
         if self.priority and self.kind == "yunikorn":
             told = "has no effect: YuniKorn takes priorities from the queue and the pods."
             problems.append(Problem("priority", told, "Say priority_class of groups instead."))

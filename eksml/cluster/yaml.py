@@ -8,6 +8,9 @@ import yaml
 
 from eksml.errors import InvalidSpec, Problem
 
+# The others are PyYAML's where a tag does not fit its value, such as !!bool maybe
+_REFUSALS = (yaml.YAMLError, ValueError, RecursionError, AttributeError, LookupError, TypeError)
+
 
 class _Loader(yaml.SafeLoader):
     """Safe, and refuses a key that is written twice (PyYAML lets the last one win)."""
@@ -48,7 +51,7 @@ def load_yaml(text: str, source: str) -> dict[str, Any]:
     """
     try:
         loaded = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _REFUSALS as error:
         raise InvalidSpec([Problem(source, f"is not valid YAML: {error}.")]) from error
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         problem = Problem(source, "does not hold fields.", "Write such as «name: laptop».")
@@ -64,7 +67,7 @@ def load_all_yaml(text: str, source: str) -> list[dict[str, Any]]:
     """
     try:
         documents = list(yaml.load_all(text, Loader=_Loader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _REFUSALS as error:
         raise InvalidSpec([Problem(source, f"is not valid YAML: {error}.")]) from error
     problems = [
         Problem(f"{source}, document {number}", "does not hold fields.")

@@ -14,7 +14,14 @@ from eksml.backends.ports import free_ports, is_free
 CLUSTER = Cluster(
     name="mine",
     groups=(
-        gpu(cpus=4, gpus=2, memory="1Gi", market="spot", labels={"team": "a"}),
+        gpu(
+            cpus=4,
+            gpus=2,
+            memory="1Gi",
+            market="spot",
+            labels={"team": "a"},
+            env={"ONLY_GPU": "yes"},
+        ),
         neuron(neuron_cores=32, resources={"disk": 0.5}, object_store_memory="512Mi"),
     ),
     env={"RAY_LOG_TO_STDERR": "0", "X": "1"},
@@ -58,12 +65,13 @@ def test_rays_variables_come_from_the_specification_only(monkeypatch: pytest.Mon
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of another cluster")
     monkeypatch.setenv("AWS_PROFILE", "mine")
-    variables = launch.node_environment(CLUSTER, SITE, "mark")
+    variables = launch.node_environment(CLUSTER, CLUSTER.group("gpu"), SITE, "mark")
     assert "RAY_ADDRESS" not in variables
     assert "RAY_AUTH_TOKEN" not in variables
     assert variables["AWS_PROFILE"] == "mine"
     assert variables["RAY_LOG_TO_STDERR"] == "0"
     assert variables["X"] == "1"
+    assert variables["ONLY_GPU"] == "yes"
     assert variables["RAY_AUTH_MODE"] == "token"
     assert variables["RAY_AUTH_TOKEN_PATH"] == "/home/me/token"
     assert variables["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] == "7"

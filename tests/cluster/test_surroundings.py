@@ -13,7 +13,7 @@ from strategies import eks_clusters
 
 from eksml import Cluster, cpu, gpu
 from eksml.cluster.render.access import token_secret
-from eksml.cluster.render.queue import local_queue
+from eksml.cluster.render.queue import queue
 from eksml.cluster.render.surroundings import surroundings
 from eksml.errors import InvalidSpec
 
@@ -267,13 +267,14 @@ def test_prometheus_finds_every_ray_pod_and_names_its_cluster() -> None:
     assert not of_kind(cluster(monitoring=False), "PodMonitor")
 
 
-def test_a_local_queue_leads_from_the_namespace_to_a_cluster_queue() -> None:
-    made = local_queue(cluster(queue={"name": "team-a"}), "research")
-    assert_valid(made)
-    assert made["metadata"]["namespace"] == "team-a"
+def test_a_local_queue_leads_from_the_namespace_to_the_cluster_queue_that_is_named() -> None:
+    [made] = queue(cluster(queue={"name": "team-a", "cluster_queue": "research"}))
+    assert (made["kind"], made["metadata"]["name"]) == ("LocalQueue", "team-a")
     assert made["spec"] == {"clusterQueue": "research"}
+    assert made in surroundings(cluster(queue={"name": "team-a", "cluster_queue": "research"}))
+    assert queue(cluster(queue={"name": "team-a"})) == []
 
 
 def test_only_kueue_has_local_queues() -> None:
-    with pytest.raises(InvalidSpec, match="no queue of Kueue"):
-        local_queue(cluster(queue={"name": "root.a", "kind": "yunikorn"}), "research")
+    with pytest.raises(InvalidSpec, match=r"queue\.cluster_queue: 'research' is of Kueue"):
+        cluster(queue={"name": "root.a", "kind": "yunikorn", "cluster_queue": "research"})

@@ -9,6 +9,7 @@ from eksml.cluster.render.karpenter import karpenter
 from eksml.cluster.render.limits import budgets, quota
 from eksml.cluster.render.monitoring import monitoring
 from eksml.cluster.render.network import network
+from eksml.cluster.render.queue import queue
 from eksml.cluster.render.storage import storage
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def surroundings(spec: Cluster) -> list[dict[str, Any]]:
         *quota(spec),
         *access(spec),
         *network(spec),
+        *queue(spec),
         *storage(spec),
         *karpenter(spec),
         *budgets(spec),

@@ -18,6 +18,3 @@ def read_mapping(field: Field, example: str) -> Read:
     except InvalidSpec as refused:
         remedy = f"Write such as «{example}»."
         return None, [Problem(field.path, told.message, remedy) for told in refused.problems]
-    # What PyYAML raises where a tag does not fit its value: !!bool maybe, !!timestamp now
-    except (AttributeError, LookupError, TypeError) as error:
-        return None, [field.problem(f"is not valid YAML: {error!r:.80}.", "Leave out the tags.")]
