@@ -26,16 +26,18 @@ def submit(
     storage: str | URI,
     name: str | None = None,
     force: bool = False,
+    client: object | None = None,
 ) -> KubeJob:
     """Upload ``folder`` and create a RayJob that runs in it; returns before it runs.
 
     The archive is named by its contents: the same files are uploaded once. The pods read it with
-    their own identity, so ``storage`` must be in S3.
+    their own identity, so ``storage`` must be in S3. ``name``, ``force`` and ``client`` are those
+    of :func:`eksml.backends.kube.submit.submit`.
 
     Raises:
         InvalidSpec: ``storage`` is no place that pods can read, or the job has a working_dir.
         CallError: the folder is missing, is too large to travel, or holds AWS keys.
-        ClusterError: Kubernetes refuses; see :func:`eksml.backends.kube.submit.submit`.
+        ClusterError: Kubernetes refuses, or a job of that name is there.
     """
     from eksml.backends.kube.submit import submit as create
 
@@ -50,7 +52,7 @@ def submit(
     with_folder = job.model_copy(
         update={"runtime_env": {**job.runtime_env, "working_dir": working_dir}}
     )
-    return create(cluster, with_folder, name=name, force=force)
+    return create(cluster, with_folder, name=name, force=force, client=client)
 
 
 def _check(job: RayJobSpec, storage: URI) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,13 +10,11 @@ from eksml.backends.kube.client import KubeClient
 from eksml.backends.kube.objects import CLUSTER_LABEL, OBJECTS_ANNOTATION, Object, Ref
 from eksml.backends.kube.refusals import NotServed
 from eksml.backends.why.reason import at
-from eksml.cluster.render.names import MANAGED_BY
+from eksml.cluster.render.names import INSTANCE, MANAGED_BY
 from eksml.errors import EksmlError
 
 _SKIPPABLE = ("PodMonitor",)
 """Wanted by default, and nothing fails without it."""
-
-_log = logging.getLogger(__name__)
 
 
 class Change:
@@ -34,6 +31,8 @@ class Change:
         """The same, and what an earlier call for this cluster created."""
         self.shared: list[Ref] = []
         """Those of ``owned`` that go with their last owner: jobs of the same cluster use them."""
+        self.left_out: list[str] = []
+        """What was not applied since nothing here would look at it, and why."""
         self._client = client
         self._cluster = cluster
         self._force = force
@@ -51,7 +50,7 @@ class Change:
             except NotServed as error:
                 if thing["kind"] not in _SKIPPABLE:
                     raise
-                _log.warning("%s is left out. %s", Ref.of(thing), error)
+                self.left_out.append(f"{Ref.of(thing)} is left out. {error}")
 
     def undo(self, failure: BaseException) -> None:
         """Remove what this change created. What cannot be removed is noted on ``failure``."""
@@ -86,7 +85,7 @@ class Change:
         ref = Ref.of(thing)
         live = self._client.get(ref)
         if live is not None and not is_owned(live, self._cluster):
-            self._client.apply(thing, force=self._force)
+            self._client.apply(_foreign(thing), force=self._force)
             return
         if live is None:
             self.created.append(ref)
@@ -124,6 +123,14 @@ def owned(thing: Object, cluster: str) -> Object:
     metadata: Mapping[str, Any] = thing["metadata"]
     labels = {**(metadata.get("labels") or {}), MANAGED_BY: "eksml", CLUSTER_LABEL: cluster}
     return {**thing, "metadata": {**metadata, "labels": labels}}
+
+
+def _foreign(thing: Object) -> Object:
+    """The object without the labels that say whose it is: it is somebody else's."""
+    metadata: Mapping[str, Any] = thing["metadata"]
+    labels = metadata.get("labels") or {}
+    kept = {key: value for key, value in labels.items() if key not in (MANAGED_BY, INSTANCE)}
+    return {**thing, "metadata": {**metadata, "labels": kept or None}}
 
 
 def is_owned(thing: Object, cluster: str) -> bool:

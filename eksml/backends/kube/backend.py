@@ -62,6 +62,8 @@ class KubeBackend:
                 if not keep:
                     up.undo(error)
                 raise
+        for told in up.left_out:
+            _log.warning("%s", told)
         return running
 
     def find(self, name: str) -> Running | None:
@@ -78,7 +80,7 @@ class KubeBackend:
         if len(found) > 1:
             places = ", ".join(f"{one['metadata']['namespace']}/{plain}" for one in found)
             raise ClusterError(f"Several clusters are named {plain!r}. Say which: {places}.")
-        return KubeRunning(KubeClient(kube.access), found[0]) if found else None
+        return KubeRunning(KubeClient.connect(), found[0]) if found else None
 
     def list_up(self) -> list[Running]:
         """All clusters that eksml created, in all namespaces that may be read.
@@ -96,7 +98,7 @@ class KubeBackend:
             return []
         # A RayJob's or RayService's own cluster carries their labels, and goes with them
         mine = [one for one in found if not one["metadata"].get("ownerReferences")]
-        return [KubeRunning(kube, one) for one in mine]
+        return [KubeRunning(KubeClient.connect(), one) for one in mine]
 
 
 def _list(

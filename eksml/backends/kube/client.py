@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,10 +54,17 @@ class KubeClient:
     def connect(cls, *, patience_s: float = PATIENCE_S) -> KubeClient:
         """To the Kubernetes that this process is configured for. Asks nothing yet.
 
+        Equal calls give the same client: tokens, connections and what the server told of itself
+        are worth keeping for whoever asks every second.
+
         Raises:
             ClusterError: None is, or its configuration is wrong.
         """
-        return cls(config.load(), patience_s=patience_s)
+        with _connecting:
+            key = (config.identity(), patience_s)
+            if key not in _connected:
+                _connected[key] = cls(config.load(), patience_s=patience_s)
+            return _connected[key]
 
     @property
     def host(self) -> str:
@@ -297,6 +305,10 @@ class KubeClient:
             auth_settings=["BearerToken"],
         )
         return self._api.call_api(*request, _request_timeout=timeouts)
+
+
+_connecting = threading.Lock()
+_connected: dict[tuple[object, float], KubeClient] = {}
 
 
 def selectors(labels: str = "", fields: str = "") -> dict[str, str]:

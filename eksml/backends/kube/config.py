@@ -34,8 +34,16 @@ def is_configured() -> bool:
     return bool(_kubeconfig()) or _in_pod()
 
 
+def identity() -> tuple[object, ...]:
+    """Equal while :func:`load` would give the same access."""
+    files = _kubeconfig().split(os.pathsep)
+    return tuple((path, os.stat(path).st_mtime_ns) for path in files if path)
+
+
 def load() -> Access:
     """Read the configuration. A kubeconfig goes before the pod's own account, as for kubectl.
+
+    Costs a second where the kubeconfig asks ``aws`` for a token.
 
     Raises:
         ClusterError: There is none, or it is wrong.

@@ -105,6 +105,29 @@ class Forward:
         return str(head["metadata"]["name"])
 
 
+_sharing = threading.Lock()
+_shared: dict[tuple[str, str, str, int], Forward] = {}
+
+
+def shared(client: KubeClient, cluster: str, namespace: str, port: int) -> Forward:
+    """The one forward of this process to that port: whoever asks again gets the same address.
+
+    It lasts until :func:`end_shared`, or the process.
+    """
+    key = (client.host, namespace, cluster, port)
+    with _sharing:
+        if key not in _shared:
+            _shared[key] = Forward(client, cluster, namespace, port)
+        return _shared[key]
+
+
+def end_shared(client: KubeClient, cluster: str, namespace: str) -> None:
+    """Close this process' shared forwards to a cluster."""
+    with _sharing:
+        for key in [key for key in _shared if key[:3] == (client.host, namespace, cluster)]:
+            _shared.pop(key).close()
+
+
 def head_pod(client: KubeClient, cluster: str, namespace: str) -> Object | None:
     """The pod that is the head now: a ready one before one that is not.
 

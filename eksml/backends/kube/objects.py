@@ -17,7 +17,7 @@ SPEC_ANNOTATION = "eksml.io/spec"
 OBJECTS_ANNOTATION = "eksml.io/objects"
 """On the RayCluster: the other objects that ``up`` created, as JSON."""
 UP_ANNOTATION = "eksml.io/up"
-"""On the RayCluster: the call of ``up`` that created it."""
+"""On the RayCluster or RayJob: the call that created it."""
 
 
 @dataclass(frozen=True)

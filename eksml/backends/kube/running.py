@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from types import TracebackType
 
 from eksml.backends.base import NodeStatus, Running, Status
 from eksml.backends.dashboard import Dashboard, RayNode
-from eksml.backends.kube import apply, pods, scaling
+from eksml.backends.kube import apply, forward, pods, scaling
 from eksml.backends.kube.client import KubeClient
 from eksml.backends.kube.door import Door, OwnDoor
-from eksml.backends.kube.forward import Forward
 from eksml.backends.kube.objects import SPEC_ANNOTATION, Object, Ref
 from eksml.backends.kube.starting import why_waiting
 from eksml.backends.kube.watch import wait_gone
@@ -29,7 +27,7 @@ DOWN_S = 300.0
 
 
 class KubeRunning(Running):
-    """A RayCluster that is there. Everything is asked anew; it holds no state but a forward."""
+    """A RayCluster that is there. Everything is asked anew; it keeps nothing but the token."""
 
     def __init__(
         self,
@@ -48,7 +46,6 @@ class KubeRunning(Running):
         self._client = client
         self._door = door or OwnDoor(client)
         self._uid = raycluster["metadata"]["uid"]
-        self._forward: Forward | None = None
         self._token: str | None = None
 
     @property
@@ -72,13 +69,12 @@ class KubeRunning(Running):
     @property
     def jobs_address(self) -> str:
         """Of the Jobs API: the service's name inside Kubernetes, else a forward that lasts as
-        long as this object."""
+        long as this process."""
         raycluster = self._raycluster()
         if self._client.access.in_cluster:
             return f"http://{_service(raycluster, DASHBOARD_PORT)}"
-        if self._forward is None:
-            self._forward = self.forward(DASHBOARD_PORT)
-        return f"http://{self._forward.address}"
+        here = forward.shared(self._client, self.name, self.namespace, DASHBOARD_PORT)
+        return f"http://{here.address}"
 
     def env(self) -> dict[str, str]:
         found = {
@@ -152,13 +148,13 @@ class KubeRunning(Running):
         """
         return pods.interact(self._client, self._pod(node), command)
 
-    def forward(self, port: int, *, local_port: int = 0) -> Forward:
+    def forward(self, port: int, *, local_port: int = 0) -> forward.Forward:
         """A port of the head on this machine, until it is closed; 0: any free port.
 
         Raises:
             OSError: the local port is taken.
         """
-        return Forward(self._client, self.name, self.namespace, port, local_port=local_port)
+        return forward.Forward(self._client, self.name, self.namespace, port, local_port=local_port)
 
     def down(self, *, timeout_s: float = DOWN_S) -> None:
         """Delete the RayCluster and wait until its pods are gone; then delete what else ``up``
@@ -167,7 +163,7 @@ class KubeRunning(Running):
         Raises:
             ClusterError: eksml did not create it, or its pods do not end in ``timeout_s``.
         """
-        self.close()
+        forward.end_shared(self._client, self.name, self.namespace)
         live = self._door.get(self.ref)
         if live is None or live["metadata"]["uid"] != self._uid:
             return
@@ -185,21 +181,6 @@ class KubeRunning(Running):
                 f"`eksml down {self.name}` goes on waiting."
             )
         apply.remove(self._client, self.name, others)
-
-    def close(self) -> None:
-        """Close the forward, if there is one. The cluster stays up."""
-        if self._forward is not None:
-            self._forward.close()
-            self._forward = None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        self.close()
 
     def _raycluster(self) -> Object:
         """The RayCluster now."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from eksml.backends.kube import apply, pods
 from eksml.backends.kube.client import KubeClient
-from eksml.backends.kube.objects import RAY, Object, Ref
+from eksml.backends.kube.door import OwnDoor
+from eksml.backends.kube.kuberay_client import create_job
+from eksml.backends.kube.objects import RAY, UP_ANNOTATION, Object, Ref
 from eksml.backends.kube.starting import why_waiting
 from eksml.backends.kube.templates import check_templates
 from eksml.backends.kube.watch import Live, Selection
@@ -31,6 +35,8 @@ _ENDED = ("Complete", "Failed", "ValidationFailed")
 _NAME_LENGTH = 47
 """The operator takes no longer name of a RayJob."""
 _TICK_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -157,13 +163,19 @@ class KubeJob:
 
 
 def submit(
-    cluster: Cluster, job: RayJobSpec, *, name: str | None = None, force: bool = False
+    cluster: Cluster,
+    job: RayJobSpec,
+    *,
+    name: str | None = None,
+    force: bool = False,
+    client: object | None = None,
 ) -> KubeJob:
     """Create a RayJob with a cluster of that specification; returns before it runs.
 
     What is around the cluster is applied too and goes with the last job that uses it. A
     ``working_dir`` in the job's runtime environment must be a URI that pods can read:
     :func:`eksml.runs.ray_job.submit` uploads a local folder. ``name``: None for a new one.
+    ``client``: a ``RayjobApi`` of KubeRay's Python client, to create the RayJob through.
 
     Raises:
         InvalidSpec: the specification, the job or the name is wrong, or the API server does not
@@ -175,25 +187,32 @@ def submit(
     if len(name) > _NAME_LENGTH:
         told = f"{name!r} has {len(name)} characters; KubeRay takes {_NAME_LENGTH}."
         raise InvalidSpec([Problem("name", told)], subject="the job")
-    rendered = ray_job(cluster, job)
-    manifest = {**rendered, "metadata": {**rendered["metadata"], "name": name}}
-    client = KubeClient.connect()
+    manifest = _named(ray_job(cluster, job), name)
+    kube = KubeClient.connect()
     ref = Ref.of(manifest)
-    if client.get(ref) is not None:
+    if kube.get(ref) is not None:
         raise ClusterInUse(f"{ref} exists already. Choose another name, or delete it.")
-    change = apply.Change(client, cluster.name, force=force)
+    change = apply.Change(kube, cluster.name, force=force)
     try:
-        if "rayClusterSpec" in manifest["spec"]:
+        if middle := manifest["spec"].get("rayClusterSpec"):
             change.apply(surroundings(cluster))
-            check_templates(
-                client,
-                {"metadata": manifest["metadata"], "spec": manifest["spec"]["rayClusterSpec"]},
-            )
-        change.bind(client.create(manifest), [*change.created, *change.shared])
+            check_templates(kube, {"metadata": manifest["metadata"], "spec": middle})
+        create = OwnDoor(kube).create if client is None else partial(create_job, client, kube)
+        made = create(manifest)
+        change.bind(made, [*change.created, *change.shared])
     except BaseException as error:
-        _undo(client, ref, change, error)
+        _undo(kube, ref, change, error)
         raise
-    return KubeJob(client, ref)
+    for told in change.left_out:
+        _log.warning("%s", told)
+    return KubeJob(kube, ref)
+
+
+def _named(rayjob: Object, name: str) -> Object:
+    """The job under a name of its own, with a mark by which a lost answer is understood."""
+    metadata = rayjob["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), UP_ANNOTATION: secrets.token_hex(8)}
+    return {**rayjob, "metadata": {**metadata, "name": name, "annotations": annotations}}
 
 
 def _undo(client: KubeClient, ref: Ref, change: apply.Change, failure: BaseException) -> None:

@@ -54,6 +54,11 @@ class Up:
         self._change = apply.Change(client, cluster.name, force=force)
         self._manifest: Object | None = None
 
+    @property
+    def left_out(self) -> list[str]:
+        """What was not applied, and why."""
+        return self._change.left_out
+
     def existing(self) -> KubeRunning | None:
         """The equal cluster that is there already. Waits for one that is being deleted to go.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 from kube_server import KubeServer, kinds
 
@@ -47,6 +45,20 @@ def test_a_field_that_agrees_is_shared_without_force(kube: KubeServer, client: K
     by_kubectl(client, config("shared", quota="8"))
     Change(client, "demo").apply([config("shared", quota="8", ours="1")])
     assert client.get(ref("shared"))["data"] == {"quota": "8", "ours": "1"}
+
+
+def test_the_labels_that_say_whose_an_object_is_stay_with_its_owner(
+    kube: KubeServer, client: KubeClient
+) -> None:
+    def labelled(manager: str) -> Object:
+        thing = config("shared")
+        labels = {"app.kubernetes.io/managed-by": manager, "app.kubernetes.io/instance": manager}
+        return {**thing, "metadata": {**thing["metadata"], "labels": labels}}
+
+    client.apply(labelled("Helm"), manager="helm")
+    Change(client, "demo").apply([labelled("eksml")])
+    live = client.get(ref("shared"))
+    assert live["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
 
 
 def test_applying_again_removes_what_is_not_wanted_any_more(
@@ -94,14 +106,16 @@ def test_what_cannot_be_undone_is_told(kube: KubeServer, client: KubeClient) -> 
 
 
 def test_a_pod_monitor_is_left_out_where_there_is_no_prometheus(
-    kube: KubeServer, client: KubeClient, caplog: pytest.LogCaptureFixture
+    kube: KubeServer, client: KubeClient
 ) -> None:
     metadata = {"name": "demo", "namespace": "default"}
     group = "monitoring.coreos.com/v1"
     monitor = {"apiVersion": group, "kind": "PodMonitor", "metadata": metadata}
-    with caplog.at_level(logging.WARNING):
-        Change(client, "demo").apply([monitor])
-    assert "Install the Prometheus operator" in caplog.text
+    change = Change(client, "demo")
+    change.apply([monitor])
+    (told,) = change.left_out
+    assert told.endswith("Install the Prometheus operator.")
+    assert change.created == []
     kube.served |= kinds.PROMETHEUS
     change = Change(client, "demo")
     change.apply([monitor])

@@ -82,6 +82,20 @@ def test_the_address_stays_good_when_the_head_is_replaced(
         assert exchange(forward, b"after") == b"after"
 
 
+def test_whoever_asks_again_and_again_gets_the_same_address(
+    kube: KubeServer, operator: FakeOperator, cluster: Cluster
+) -> None:
+    with backends.up(cluster, progress=False) as running:
+        first = running.jobs_address
+        assert backends.find("demo") is not None
+        asked = len(kube.faults.requests)
+        found = [backends.find("demo") for _ in range(5)]
+        assert {one.jobs_address for one in found if one is not None} == {first}
+        assert len(kube.faults.requests) == asked + 10, "one for the name, one for the address"
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(first, timeout=2)
+
+
 def test_a_port_on_which_nobody_listens_closes_the_connection(
     kube: KubeServer, operator: FakeOperator, cluster: Cluster
 ) -> None:

@@ -15,14 +15,17 @@ from eksml import Cluster, backends
 from eksml.backends.kube.client import KubeClient
 from eksml.backends.kube.kuberay_client import KuberayDoor
 from eksml.backends.kube.objects import UP_ANNOTATION, Ref, ray_cluster_ref
+from eksml.backends.kube.submit import submit
 from eksml.cluster.render import ray_cluster
+from eksml.cluster.workloads import RayJobSpec
 from eksml.errors import ClusterError, ClusterInUse, InvalidSpec
 
+JOB = RayJobSpec(entrypoint="python train.py")
 REF = ray_cluster_ref("demo", "default")
 
 
 class StandIn:
-    """The three methods of ``RayClusterApi`` that are used, with its way of failing."""
+    """What is used of ``RayClusterApi`` and ``RayjobApi``, with their way of failing."""
 
     def __init__(self, kube: KubeServer) -> None:
         from kubernetes import client, config
@@ -36,16 +39,19 @@ class StandIn:
     def get_ray_cluster(self, name: str, k8s_namespace: str = "default") -> Any:
         return self._try("get", k8s_namespace, name=name)
 
+    def submit_job(self, k8s_namespace: str = "default", job: Any = None) -> Any:
+        return self._try("create", k8s_namespace, "rayjobs", body=job)
+
     def delete_ray_cluster(self, name: str, k8s_namespace: str = "default") -> Any:
         return self._try("delete", k8s_namespace, name=name)
 
-    def _try(self, verb: str, namespace: str, **arguments: Any) -> Any:
+    def _try(self, verb: str, namespace: str, plural: str = "rayclusters", **arguments: Any) -> Any:
         from kubernetes.client.exceptions import ApiException
 
         self.calls.append(verb)
         call = getattr(self.api, f"{verb}_namespaced_custom_object")
         try:
-            return call("ray.io", "v1", namespace, "rayclusters", **arguments)
+            return call("ray.io", "v1", namespace, plural, **arguments)
         except ApiException:
             return None
 
@@ -120,6 +126,27 @@ def test_none_for_a_failed_read_or_delete_is_not_taken_for_nothing_there(
     assert client.get(REF) is None
     assert door.get(REF) is None
     door.delete(REF)
+
+
+def test_a_job_is_created_through_it(
+    kube: KubeServer, operator: FakeOperator, cluster: Cluster
+) -> None:
+    api = StandIn(kube)
+    job = submit(cluster, JOB, name="train", client=api)
+    assert api.calls == ["create"]
+    assert job.wait(10).succeeded
+
+
+def test_none_for_a_refused_job_becomes_the_servers_words_and_leaves_nothing(
+    kube: KubeServer, operator: FakeOperator, cluster: Cluster
+) -> None:
+    kube.forbidden.append(("POST", "/rayjobs"))
+    with pytest.raises(ClusterError, match='User "tester" cannot post'):
+        submit(cluster, JOB, client=StandIn(kube))
+    assert kube.store.select("v1", "ServiceAccount") == []
+    with pytest.raises(InvalidSpec, match="RayjobApi"):
+        submit(cluster, JOB, client=object())
+    assert kube.store.select("v1", "ServiceAccount") == []
 
 
 def test_an_object_of_another_interface_is_refused(kube: KubeServer, client: KubeClient) -> None:
