@@ -19,9 +19,10 @@ _SCRIPT = (
 def drain_hook(notice_s: int) -> dict[str, Any]:
     """The container's ``lifecycle``: before it is stopped, drain the Ray node and wait for that.
 
-    Ray sees a preemption: Serve moves replicas, Train is told, no new task comes. The raylet ends
-    by itself once nothing runs on it, at the latest after ``notice_s`` seconds the pod goes on.
-    A deletion of the whole cluster is not held up: without a head there is nobody to tell.
+    Ray sees a preemption: Serve moves replicas, Train is told, no new task comes, and those that
+    run may finish. The raylet ends by itself once nothing runs on it; after ``notice_s`` seconds
+    the pod goes in any case. A deletion of the whole cluster is not held up: without a head there
+    is nobody to tell. The node is the pod's own, found by its one raylet.
     """
     script = _SCRIPT.format(notice=notice_s, connect=_CONNECT_S)
     return {"preStop": {"exec": {"command": ["bash", "-c", script]}}}

@@ -34,7 +34,7 @@ def container_security(spec: Cluster) -> dict[str, Any]:
 
     EFA locks memory, and no capability is added for that: «restricted» forbids ``IPC_LOCK``, and
     in a process that is not root it would have no effect. What counts is the limit that the node's
-    container runtime hands down (``memlock``), which EKS's images leave unlimited.
+    container runtime hands down; it must be unlimited there (``ulimit -l`` in a pod tells).
     """
     if not spec.security.restricted:
         return {}
