@@ -8,7 +8,7 @@ from typing import Any
 
 from eksml.backends.kube.client import KubeClient
 from eksml.backends.kube.objects import CLUSTER_LABEL, OBJECTS_ANNOTATION, Object, Ref
-from eksml.backends.kube.refusals import NotServed
+from eksml.backends.kube.refusals import NotServed, Unreachable
 from eksml.backends.why.reason import at
 from eksml.cluster.render.names import INSTANCE, MANAGED_BY
 from eksml.errors import EksmlError
@@ -105,7 +105,9 @@ def remove(
     Raises:
         ClusterError: one cannot be deleted; with ``failure``, that is noted there instead.
     """
-    for ref in reversed(list(refs)):
+    left = list(refs)
+    while left:
+        ref = left.pop()
         try:
             live = client.get(ref)
             if live is not None and _is_only(live, cluster):
@@ -116,6 +118,9 @@ def remove(
             if failure is None:
                 raise
             failure.add_note(f"{ref} was left behind: {error}")
+            if isinstance(error, Unreachable):  # nor will the next one be answered
+                failure.add_note(f"So were {', '.join(map(str, left)) or 'no others'}.")
+                return
 
 
 def owned(thing: Object, cluster: str) -> Object:

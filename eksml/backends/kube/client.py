@@ -168,7 +168,12 @@ class KubeClient:
         Raises:
             ClusterError: the API server refuses, or does not answer.
         """
-        refusal, text = self._send("GET", f"{self.path(pod)}/log", query, None, "")
+        from urllib3.exceptions import HTTPError
+
+        try:
+            refusal, text = self._send("GET", f"{self.path(pod)}/log", query, None, "")
+        except (HTTPError, OSError) as error:
+            raise no_answer(error, pod, self.host, 0) from error
         if refusal is None:
             return text.decode(errors="replace")
         if refusal.status in (400, 404):

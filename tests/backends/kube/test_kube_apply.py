@@ -105,6 +105,18 @@ def test_what_cannot_be_undone_is_told(kube: KubeServer, client: KubeClient) -> 
     assert client.get(ref("free")) is None
 
 
+def test_a_server_that_is_gone_is_not_asked_for_each_object(
+    kube: KubeServer, client: KubeClient
+) -> None:
+    change = Change(KubeClient(client.access, patience_s=0.2), "demo")
+    change.apply([config("a"), config("b"), config("c")])
+    kube.faults.plan("reset", times=1000)
+    failure = RuntimeError("the first failure")
+    change.undo(failure)
+    assert failure.__notes__[0].startswith("ConfigMap default/c was left behind: Kubernetes at")
+    assert failure.__notes__[1:] == ["So were ConfigMap default/a, ConfigMap default/b."]
+
+
 def test_a_pod_monitor_is_left_out_where_there_is_no_prometheus(
     kube: KubeServer, client: KubeClient
 ) -> None:

@@ -12,9 +12,9 @@ from eksml import Cluster
 from eksml.backends.kube.client import KubeClient
 from eksml.backends.kube.door import OwnDoor
 from eksml.backends.kube.objects import UP_ANNOTATION, Ref
-from eksml.backends.kube.refusals import NotServed, Refused, Unreachable
+from eksml.backends.kube.refusals import NotServed, Refusal, Refused, Unreachable
 from eksml.cluster.render import ray_cluster
-from eksml.errors import ClusterError, ClusterInUse, ClusterNotUp, InvalidSpec
+from eksml.errors import ClusterError, ClusterInUse, ClusterNotUp, EksmlError, InvalidSpec
 
 PASSING = [409, 429, 500, 502, 503, 504, "reset", "lost"]
 CONFIG = {
@@ -83,6 +83,14 @@ def test_a_cluster_whose_answer_was_lost_is_not_taken_for_somebody_elses(
     body["metadata"]["annotations"] = {UP_ANNOTATION: "another call"}
     with pytest.raises(ClusterInUse, match="exists already"):
         OwnDoor(client).create(body)
+
+
+@pytest.mark.parametrize("body", ["", "<html>", "[]", "{}", '{"details": null}', '{"code": 1}'])
+def test_every_status_becomes_an_error_of_ours_whatever_its_body(body: str) -> None:
+    for status in range(300, 600):
+        error = Refusal.read(status, body).error(REF, "https://there")
+        assert isinstance(error, EksmlError)
+        assert str(REF) in str(error) or status == 401
 
 
 def test_it_waits_as_long_as_the_server_asks(kube: KubeServer, client: KubeClient) -> None:

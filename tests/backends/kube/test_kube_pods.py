@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pty
+import termios
+
 import pytest
 from kube_server import FakeOperator, KubeServer
 
@@ -50,6 +53,22 @@ def test_a_command_that_may_not_be_run_is_told(kube: KubeServer, running: KubeRu
     kube.forbidden.append(("GET", "/exec"))
     with pytest.raises(ClusterError, match="No command can be run in Pod default/demo-head"):
         running.exec(["true"])
+
+
+def test_a_session_at_a_terminal_ends_with_its_exit_code(
+    kube: KubeServer,
+    running: KubeRunning,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    kube.exec = lambda pod, command: (7, f"{pod} $ {' '.join(command)} ü\r\n", "")
+    keyboard, terminal = pty.openpty()
+    with open(keyboard, "wb", buffering=0), open(terminal) as stdin:
+        before = termios.tcgetattr(terminal)
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert running.shell(["bash"]) == 7
+        assert termios.tcgetattr(terminal) == before, "the terminal is as it was"
+    assert "demo-head $ bash ü\r\n".encode() in capfdbinary.readouterr().out
 
 
 def test_a_session_wants_a_terminal(running: KubeRunning) -> None:
