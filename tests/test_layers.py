@@ -36,10 +36,11 @@ THE_ONE_UPWARD_CALL = ("eksml.cluster.spec", "backends")
 
 PURE = {"eksml", "pydantic", "yaml"}
 """What pure data is made of, beside Python's own library …"""
-REACHES_OUT = set(
-    "os io shutil glob tempfile subprocess multiprocessing socket ssl http urllib asyncio threading "
-    "concurrent signal time random secrets uuid sqlite3 pickle ctypes".split()
-)
+REACHES_OUT = {
+    *("os", "io", "shutil", "glob", "tempfile", "subprocess", "multiprocessing", "ctypes"),
+    *("socket", "ssl", "http", "urllib", "asyncio", "threading", "concurrent", "signal"),
+    *("time", "random", "secrets", "uuid", "sqlite3", "pickle"),
+}
 """… but for what reaches out of the process, or differs from call to call."""
 HEAVY = ("ray", "torch", "boto3", "botocore", "kubernetes", "pandas", "numpy", "mlflow", "vllm")
 
