@@ -45,8 +45,7 @@ def head_template(spec: Cluster) -> dict[str, Any]:
     head, size = spec.head, pod_size(spec.head)
     volumes = mounted(spec, head.mounts)
     container = _container(spec, HEAD_CONTAINER, image_of(spec, head), size, volumes)
-    if environment := _environment({**spec.env, **head.env}):
-        container["env"] = environment
+    container["env"] = _environment({**_region(spec), **spec.env, **head.env})
     pod: dict[str, Any] = {
         # Only the autoscaler speaks to Kubernetes' API; what users run has no business there
         "automountServiceAccountToken": spec.autoscaled,
@@ -54,7 +53,8 @@ def head_template(spec: Cluster) -> dict[str, Any]:
         "nodeSelector": node_selector(spec, HEAD_GROUP, head.instances, arch_of(head)),
         "tolerations": tolerations(head.instances, head.tolerations),
     }
-    return merged(_template(spec, container, volumes, pod, protected=spec.protected), head.pod)
+    template = _template(spec, container, volumes, pod, protected=spec.protected)
+    return _hardened(spec, merged(template, head.pod))
 
 
 def worker_template(spec: Cluster, group: WorkerGroup) -> dict[str, Any]:
@@ -80,7 +80,8 @@ def worker_template(spec: Cluster, group: WorkerGroup) -> dict[str, Any]:
     # Not on spot: Karpenter does not evict such a pod when the instance is reclaimed, and without
     # an eviction there is no drain (karpenter-provider-aws#8276)
     protected = protects(spec, group.protected) and group.market != "spot"
-    return merged(_template(spec, container, volumes, pod, protected=protected), group.pod)
+    template = _template(spec, container, volumes, pod, protected=protected)
+    return _hardened(spec, merged(template, group.pod))
 
 
 def _template(
@@ -121,9 +122,28 @@ def _container(
     return _filled(fields)
 
 
+def _hardened(spec: Cluster, template: dict[str, Any]) -> dict[str, Any]:
+    """Give containers that ``pod`` adds what «restricted» asks of each, where they say nothing."""
+    asked = container_security(spec)
+    pod = template["spec"]
+    for field in ("initContainers", "containers"):
+        if field in pod:
+            pod[field] = [
+                container
+                | _filled({"securityContext": merged(asked, container.get("securityContext", {}))})
+                for container in pod[field]
+            ]
+    return template
+
+
+def _region(spec: Cluster) -> dict[str, str]:
+    """Where AWS's libraries look: pods do not reach the metadata service, which would tell."""
+    return {"AWS_REGION": spec.region, "AWS_DEFAULT_REGION": spec.region}
+
+
 def _worker_env(spec: Cluster, group: WorkerGroup) -> dict[str, str]:
     own = drain_env(spec.notice_s) | (_EFA_ENV if group.efa else {})
-    return {**own, **spec.env, **group.env}
+    return {**_region(spec), **own, **spec.env, **group.env}
 
 
 def _zone_of_pod() -> dict[str, Any]:

@@ -196,6 +196,26 @@ def test_environment_of_the_group_goes_over_the_clusters() -> None:
     assert found["FI_PROVIDER"]["value"] == "tcp"
 
 
+def test_pods_know_their_region() -> None:
+    spec = cluster_spec(cpu(), region="eu-west-1")
+    for template in (
+        spec["headGroupSpec"]["template"],
+        spec["workerGroupSpecs"][0]["template"],
+    ):
+        found = _named(template["spec"]["containers"][0]["env"])
+        assert found["AWS_REGION"]["value"] == found["AWS_DEFAULT_REGION"]["value"] == "eu-west-1"
+
+
+def test_containers_of_the_users_own_are_restricted_too() -> None:
+    own = {"containers": [{"name": "logs", "image": "acme/logs:1"}]}
+    for restricted in (True, False):
+        spec = cluster_spec(cpu(pod={"spec": own}), security={"restricted": restricted})
+        ray, logs = spec["workerGroupSpecs"][0]["template"]["spec"]["containers"]
+        assert logs["name"] == "logs"
+        assert logs.get("securityContext") == ray.get("securityContext")
+        assert ("securityContext" in logs) is restricted
+
+
 def test_efa_groups_tell_libfabric() -> None:
     with_efa = _named(container(gpu("p5.48xlarge", efa=True))["env"])
     assert with_efa["FI_PROVIDER"]["value"] == "efa"
