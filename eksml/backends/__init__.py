@@ -17,8 +17,6 @@ from eksml.errors import ClusterInUse, ClusterNotUp, InvalidSpec, Problem
 __all__ = ["Backend", "NodeStatus", "Running", "Status", "find", "list_up", "of", "up"]
 
 _YAML = (".yaml", ".yml")
-_KINDS = ("local", "eks")
-"""In the order in which names are looked up."""
 
 
 def up(
@@ -75,13 +73,13 @@ def find(name: str) -> Running | None:
     Raises:
         ClusterError: it is not a local one, and Kubernetes cannot be asked.
     """
-    found = (_backend(kind).find(name) for kind in _KINDS)
+    found = (_backend(kind).find(name) for kind in _reachable())
     return next((running for running in found if running is not None), None)
 
 
 def list_up() -> list[Running]:
     """All clusters of this user that are up: local ones, and those on the configured Kubernetes."""
-    return [running for kind in _KINDS for running in _backend(kind).list_up()]
+    return [running for kind in _reachable() for running in _backend(kind).list_up()]
 
 
 def of(cluster: Cluster | Running | str | Path | None) -> Running | None:
@@ -118,7 +116,8 @@ def of(cluster: Cluster | Running | str | Path | None) -> Running | None:
 
 
 def _of_spec(cluster: Cluster, remedy: str) -> Running:
-    found = _backend(cluster.backend).find(cluster.name)
+    place = f"{cluster.namespace}/" if cluster.backend == "eks" else ""
+    found = _backend(cluster.backend).find(place + cluster.name)
     if found is None:
         raise ClusterNotUp(f"Cluster {cluster.name!r} is not up. Start it with {remedy}.")
     if found.spec not in (cluster, None):  # None: applied from what `eksml render` printed
@@ -127,6 +126,13 @@ def _of_spec(cluster: Cluster, remedy: str) -> Running:
             f"Take it down with `eksml down {cluster.name}`, or use the name alone."
         )
     return found
+
+
+def _reachable() -> tuple[str, ...]:
+    """The backends whose clusters this process can know of, in the order of looking names up."""
+    from eksml.backends.kube import is_configured
+
+    return ("local", "eks") if is_configured() else ("local",)
 
 
 def _backend(kind: str) -> Backend:

@@ -6,7 +6,6 @@ import logging
 import time
 
 from eksml.backends.base import Running
-from eksml.backends.kube import config
 from eksml.backends.kube.client import KubeClient
 from eksml.backends.kube.door import Door, OwnDoor
 from eksml.backends.kube.kuberay_client import KuberayDoor
@@ -70,10 +69,9 @@ class KubeBackend:
         """The cluster ``name``, or ``namespace/name``, if it is there.
 
         Raises:
-            ClusterError: it is in several namespaces, or Kubernetes cannot be asked.
+            ClusterError: it is in several namespaces, or Kubernetes cannot be asked, or none is
+                configured.
         """
-        if not config.is_configured():
-            return None
         kube = KubeClient.connect(patience_s=_QUICK_S)
         namespace, _, plain = name.rpartition("/")
         found = _list(kube, namespace or None, fields=f"metadata.name={plain}")
@@ -88,8 +86,6 @@ class KubeBackend:
         Where Kubernetes cannot be asked, a warning is logged: local clusters are worth showing
         without it.
         """
-        if not config.is_configured():
-            return []
         try:
             kube = KubeClient.connect(patience_s=_QUICK_S)
             found = _list(kube, None, labels=f"{MANAGED_BY}=eksml")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from eksml.backends.kube import pods
@@ -19,7 +22,7 @@ from eksml.errors import ClusterError, ClusterStartFailed
 _TICK_S = 1.0
 """The seconds on the progress line go on though nothing changes."""
 _LAST_LINES = 15
-_STARTED = ("Running", "Succeeded", "Failed")
+_MOST_LOGS = 3
 
 
 def selections(ref: Ref) -> list[Selection]:
@@ -133,26 +136,26 @@ def _late(client: KubeClient, ref: Ref, state: State, timeout_s: float) -> Clust
         f"\n{name} said:\n" + "\n".join(lines) for name, lines in sorted(state.logs.items())
     )
     return ClusterStartFailed(
-        f"{ref} was not ready in {timeout_s:g} s ({_progress(state).split('.')[0]}). "
+        f"{ref} was not ready in {math.ceil(timeout_s)} s ({_progress(state).split('.')[0]}). "
         f"{why(state)}{said}"
     )
 
 
 def _with_logs(client: KubeClient, state: State) -> State:
-    """With the last lines of pods that crashed: those that started and are not ready."""
-    from dataclasses import replace
-
+    """With the last lines of some of the pods that crashed, the head's first."""
+    crashed = [
+        pod for pod in state.pods if _restarts(pod) or at(pod, "status", "phase") == "Failed"
+    ]
+    crashed.sort(key=lambda pod: at(pod, "metadata", "labels", "ray.io/node-type") != "head")
     logs = {}
-    for pod in state.pods:
-        restarts = sum(
-            one.get("restartCount", 0) for one in at(pod, "status", "containerStatuses") or ()
-        )
-        if not restarts and at(pod, "status", "phase") != "Failed":
-            continue
-        try:
-            text = pods.log(client, pod, lines=_LAST_LINES, previous=bool(restarts))
-        except ClusterError:
-            continue  # the reason is told without them
-        if text.strip():
-            logs[pod["metadata"]["name"]] = text.strip().splitlines()
+    for pod in crashed[:_MOST_LOGS]:
+        with suppress(ClusterError):  # the reason is told without them
+            text = pods.log(client, pod, lines=_LAST_LINES, previous=bool(_restarts(pod)))
+            if text.strip():
+                logs[pod["metadata"]["name"]] = text.strip().splitlines()
     return replace(state, logs=logs)
+
+
+def _restarts(pod: Object) -> int:
+    containers = at(pod, "status", "containerStatuses") or ()
+    return sum(int(one.get("restartCount", 0)) for one in containers)

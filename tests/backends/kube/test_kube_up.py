@@ -6,6 +6,8 @@ fakes of ours (``tests/kube_server``); the client, HTTP, schemas and server-side
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -321,6 +323,10 @@ def test_clusters_are_found_in_every_namespace_and_by_namespace(
     found = backends.find("team-b/demo")
     assert isinstance(found, KubeRunning)
     assert found.namespace == "team-b"
+    assert one.spec is not None
+    meant = backends.of(one.spec)
+    assert isinstance(meant, KubeRunning)
+    assert meant.namespace == "team-a"
     one.down()
     two.down()
 
@@ -359,6 +365,9 @@ def test_without_a_kubeconfig_nobody_is_asked(
     monkeypatch.setattr(config, "load", lambda: pytest.fail("asked"))
     assert backends.find("demo") is None
     assert backends.list_up() == []
+    code = "import sys; from eksml import backends; backends.list_up(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"kubernetes", "eksml.backends.kube.backend"} & set(done.stdout.split())
 
 
 def test_a_start_without_a_kubeconfig_says_how_to_get_one(
