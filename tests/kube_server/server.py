@@ -46,7 +46,7 @@ class KubeServer:
         self._watches: set[socket.socket] = set()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.kube = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self.namespace("default")
 
     def __enter__(self) -> Self:

@@ -11,6 +11,7 @@ from kube_server import FakeDashboard, FakeOperator, KubeServer
 
 from eksml import Cluster, cpu, gpu
 from eksml.backends.kube import client as kube_client
+from eksml.backends.kube import submit
 from eksml.backends.kube.client import KubeClient
 
 
@@ -30,6 +31,7 @@ def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setenv("EKSML_HOME", str(tmp_path / "home"))
         monkeypatch.setattr(kube_client, "_FIRST_PAUSE_S", 0.02)
+        monkeypatch.setattr(submit, "_TICK_S", 0.1)
         yield server
 
 

@@ -137,6 +137,6 @@ def test_what_may_not_be_watched_is_told(kube: KubeServer, client: KubeClient) -
 def test_it_waits_until_an_object_is_gone(kube: KubeServer, client: KubeClient) -> None:
     put(kube, "a")
     ref = Ref("v1", "ConfigMap", "a", "default")
-    assert not wait_gone(client, ref, 0.3)
+    assert not wait_gone(client, ref, 0.2)
     client.delete(ref)
     assert wait_gone(client, ref, 5)
