@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from eksml.cluster import Cluster, Offer, offers_of
+from eksml.cluster.usage import Receipt
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,14 @@ class Running(ABC):
             InvalidSpec: no such group, or outside its ``nodes`` range.
             ClusterNotUp: it is gone.
         """
+
+    def receipt(self) -> Receipt | None:
+        """Node hours and cost so far; None where nodes are not paid for.
+
+        Raises:
+            ClusterError: it cannot be told.
+        """
+        return None
 
     @abstractmethod
     def down(self) -> None:

@@ -9,20 +9,15 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
+from eksml.cluster.groups import NODE_GROUP_LABEL
 from eksml.errors import ClusterError, ClusterNotUp
 
 # A proxy for the outside world must not see a token that is meant for this machine.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-_NODES = "/api/v0/nodes?" + urllib.parse.urlencode(
-    {
-        "detail": "true",
-        "limit": 10_000,
-        "filter_keys": "state",
-        "filter_predicates": "=",
-        "filter_values": "ALIVE",
-    }
-)
-"""The State API behind ``ray list nodes``."""
+_ALL_NODES = "/api/v0/nodes?" + urllib.parse.urlencode({"detail": "true", "limit": 10_000})
+"""The State API behind ``ray list nodes``; of the dead, the last thousand."""
+_ALIVE = {"filter_keys": "state", "filter_predicates": "=", "filter_values": "ALIVE"}
+_NODES = f"{_ALL_NODES}&{urllib.parse.urlencode(_ALIVE)}"
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,17 @@ class RayNode:
     is_head: bool
     resources: dict[str, float]
     labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RayLife:
+    """When a node, dead or alive, was a part of the cluster."""
+
+    group: str
+    """``ray.io/node-group``."""
+    started_s: float
+    ended_s: float | None
+    """Both in seconds since the epoch; None while it lives."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,17 @@ class Dashboard:
                 dict(node["labels"] or {}),
             )
             for node in self._get(_NODES)["data"]["result"]["result"]
+        ]
+
+    def lives(self) -> list[RayLife]:
+        """All nodes since the head started, the dead too. Raises as ``nodes``."""
+        return [
+            RayLife(
+                dict(node["labels"] or {}).get(NODE_GROUP_LABEL, ""),
+                node["start_time_ms"] / 1000,
+                node["end_time_ms"] / 1000 if node["state"] == "DEAD" else None,
+            )
+            for node in self._get(_ALL_NODES)["data"]["result"]["result"]
         ]
 
     def _get(self, path: str) -> dict[str, Any]:

@@ -83,8 +83,15 @@ def down(
     name = Cluster.load(cluster).name if cluster.endswith((".yaml", ".yml")) else cluster
     running = backends.of(name)
     assert running is not None, "a name is never None"
+    try:
+        receipt = running.receipt()
+    except ClusterError as error:  # it goes down all the same
+        receipt = None
+        output.note(f"What it cost is not known: {error}")
     running.down()
     output.note(f"{name} is down.")
+    if receipt is not None:
+        typer.echo(str(receipt))
 
 
 @command(

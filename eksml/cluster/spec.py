@@ -192,13 +192,12 @@ class Cluster(Spec):
 
         return ray_cluster(self)
 
-    def up(
-        self, *, detach: bool = False, timeout_s: float = 180, progress: bool | None = None
-    ) -> Running:
-        """Start it and wait until all its nodes are there. See :func:`eksml.backends.up`.
+    def up(self, **options: Any) -> Running:
+        """Start it and wait until all its nodes are there: :func:`eksml.backends.up`, which has
+        the ``options``.
 
         This is the one upward call of the package: the noun that users hold offers the verb.
         """
         from eksml import backends
 
-        return backends.up(self, detach=detach, timeout_s=timeout_s, progress=progress)
+        return backends.up(self, **options)

@@ -27,6 +27,8 @@ class NodeLifetime:
     busy_s: float | None = None
     """For how long its accelerators (without any: its CPUs) were given out; None: unknown."""
     group: str = ""
+    share: float = 1.0
+    """Of its machine, where several nodes share one."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def _line(
 
 def _billed_s(node: NodeLifetime, now_s: float) -> float:
     ended_s = now_s if node.ended_s is None else node.ended_s
-    return max(_LEAST_BILLED_S, ended_s - node.started_s)
+    return max(_LEAST_BILLED_S, ended_s - node.started_s) * node.share
 
 
 def _row(line: UsageLine) -> tuple[str, ...]:

@@ -11,26 +11,39 @@ import subprocess
 import sys
 import time
 
-from eksml.errors import EksmlError
+from eksml.errors import EksmlError, StorageError
 from eksml.storage import URI
 
 _MAX_KILLS = 3
-"""Drivers that are killed in a row, each within a minute, before it is given up."""
+"""Drivers that are killed in a row, each within a minute and before a new checkpoint, until it is
+given up."""
 _MINUTE_S = 60.0
 
 
 def supervise(uri: str) -> int:
     """Run the driver, and again whenever a signal ended it. Returns its exit code."""
-    kills = 0
+    kills, progress = 0, 0
     while True:
         began_s = time.monotonic()
         code = subprocess.call([sys.executable, "-m", "eksml.training", "--driver", uri])
         if code >= 0:
             return code
-        kills = 1 if time.monotonic() - began_s > _MINUTE_S else kills + 1
+        before, progress = progress, _progress(URI.parse(uri))
+        advanced = progress > before or time.monotonic() - began_s > _MINUTE_S
+        kills = 1 if advanced else kills + 1
         print(f"eksml: the driver of {uri} was ended by signal {-code}", file=sys.stderr)
         if kills >= _MAX_KILLS:
             return 128 - code
+
+
+def _progress(run: URI) -> int:
+    """The step of the newest checkpoint."""
+    from eksml.training.checkpoints import steps_of
+
+    try:
+        return max(steps_of(run), default=0)
+    except StorageError:
+        return 0
 
 
 def main(arguments: list[str]) -> int:

@@ -16,6 +16,7 @@ from census import temp_of, wait_until  # type: ignore[import-not-found]
 
 from eksml import Cluster, backends
 from eksml.backends.base import NodeStatus
+from eksml.backends.dashboard import Dashboard
 from eksml.backends.local import LocalRunning
 from eksml.cluster import Demand, preflight
 from eksml.errors import ClusterError, ClusterInUse, ClusterNotUp, DoesNotFit, InvalidSpec
@@ -67,6 +68,16 @@ def get(url: str, headers: dict[str, str]) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def test_ray_tells_how_long_its_nodes_lived(trio: LocalRunning) -> None:
+    lives = Dashboard(trio.jobs_address, trio.token).lives()
+    alive = sorted(life.group for life in lives if life.ended_s is None)
+    running = (node.group for node in trio.nodes() if node.phase == "running")
+    assert alive == sorted("headgroup" if group == "head" else group for group in running)
+    assert all(time.time() - 3600 < life.started_s <= time.time() for life in lives)
+    assert all(life.ended_s is None or life.ended_s >= life.started_s for life in lives)
+    assert trio.receipt() is None, "nodes of this machine cost nothing"
 
 
 def test_ray_sees_the_resources_and_labels_of_each_group(trio: LocalRunning) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -24,6 +25,7 @@ class FakeDashboard:
 
         self._ips = ips
         self._token = token
+        self._started_s = time.time()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -54,7 +56,10 @@ class FakeDashboard:
                     "node_ip": ip,
                     "is_head_node": index == 0,
                     "resources_total": {"CPU": 4.0},
-                    "labels": {},
+                    "labels": {"ray.io/node-group": "headgroup"} if index == 0 else {},
+                    "state": "ALIVE",
+                    "start_time_ms": 1000 * self._started_s,
+                    "end_time_ms": 0,
                 }
                 for index, ip in enumerate(self._ips())
             ]

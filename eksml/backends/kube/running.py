@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from eksml.backends.base import NodeStatus, Running, Status
+from eksml.backends.bill import bill
 from eksml.backends.dashboard import Dashboard, RayNode
 from eksml.backends.kube import apply, forward, pods, scaling
 from eksml.backends.kube.client import KubeClient
@@ -18,6 +19,7 @@ from eksml.backends.why import Reason
 from eksml.backends.why.reason import at, condition
 from eksml.cluster import Cluster
 from eksml.cluster.render.access import TOKEN_KEY
+from eksml.cluster.usage import Receipt
 from eksml.errors import ClusterError, ClusterNotUp, InvalidSpec, Problem
 
 GCS_PORT = 6379
@@ -103,6 +105,17 @@ class KubeRunning(Running):
             ClusterError: that cannot be read.
         """
         return why_waiting(self._client, self.ref)
+
+    def receipt(self) -> Receipt:
+        """Node hours and cost since the head started, by instance type and market.
+
+        Raises:
+            ClusterNotUp: Ray does not answer.
+            ClusterError: another eksml, or nobody, wrote down its specification.
+        """
+        if self.spec is None:
+            raise ClusterError(f"{self.ref} tells no specification, so its machines are unknown.")
+        return bill(self.spec, Dashboard(self.jobs_address, self.token).lives())
 
     def scale(self, group: str, num_nodes: int) -> None:
         """Ask for that many nodes of a group; returns before they are there.

@@ -67,6 +67,9 @@ def test_a_cluster_comes_up_scales_and_goes_down_without_a_trace(
     assert status.nodes[0].resources == {"CPU": 4.0}
     assert status.nodes[0].node_id == f"node-{status.nodes[0].ip}"
     assert running.token == RAY_TOKEN
+    receipt = running.receipt()
+    assert receipt is not None
+    assert [line.nodes for line in receipt.lines] == [1], "the fake tells no group but the head's"
     assert running.address == "", "GCS cannot be reached from outside"
 
     running.scale("cpu", 3)
