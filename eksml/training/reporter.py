@@ -6,6 +6,7 @@ thread writes ``progress.json`` and reads ``control.json`` about once a second.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -59,6 +60,14 @@ class Reporter:
         """Add to the run's events."""
         if not self._silent:
             self._events.append(event(kind, self.attempt, **fields))
+
+    def started(self, **fields: Any) -> None:
+        """The workers have started. Waits until that is in storage, so that the receipt counts
+        those too that are killed before the first flush."""
+        self.event("incarnation_started", **fields)
+        if not self._silent:
+            with contextlib.suppress(StorageError):  # it is tried again in the background
+                self._events.flush()
 
     def loop_started(self, step: int, total: int | None) -> None:
         """The first step is about to begin."""

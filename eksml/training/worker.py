@@ -202,9 +202,7 @@ def _reporting(
 ) -> Iterator[Reporter]:
     rank, world = where.get_world_rank(), where.get_world_size()
     reporter = Reporter(assignment.run, assignment.attempt, number, rank, restored_step)
-    reporter.event(
-        "incarnation_started", restored_step=restored_step, nodes=_nodes(where), workers=world
-    )
+    reporter.started(restored_step=restored_step, nodes=_nodes(where), workers=world)
     try:
         yield reporter
     except BaseException:
