@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,8 @@ from eksml.training.ray_private import address_for_train_actors
 from eksml.training.restarts import Restarts
 from eksml.training.worker import Assignment, run_worker
 
+_HEALTH_CHECK = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 _RAY_SETTINGS = {
-    # A killed worker is noticed within this time; Ray's default is 2 s
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # Ray's 60 s are shorter than a GPU node takes to boot when a group scales from zero (ray#60376)
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
@@ -132,8 +132,22 @@ def _fit(
         datasets=datasets_of(data),
         dataset_config=DataConfig(execution_options=_ordered()),
     )
-    with address_for_train_actors():
+    with address_for_train_actors(), _watched(job.workers):
         return trainer.fit().return_value
+
+
+@contextlib.contextmanager
+def _watched(workers: int) -> Iterator[None]:
+    """A killed worker is noticed within a fifth of a second, or within as many hundredths as there
+    are workers: each is asked that often. Ray's default is 2 s."""
+    if _HEALTH_CHECK in os.environ:
+        yield
+        return
+    os.environ[_HEALTH_CHECK] = str(max(0.2, workers / 100))
+    try:
+        yield
+    finally:
+        del os.environ[_HEALTH_CHECK]
 
 
 def _ordered() -> Any:
