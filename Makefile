@@ -21,9 +21,9 @@ demo:  ## train on a local cluster, kill a node in the middle, see it finish all
 	@$(ENVIRONMENT) demo
 	@$(VENV)/python jobs/demo.py
 
-test:  ## all tests, two at a time (ARGS="-k storage" for some)
+test:  ## all tests (ARGS="-k storage" for some)
 	@$(ENVIRONMENT) dev
-	@$(VENV)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(VENV)/python -m pytest $(ARGS)
 
 lint:  ## style and formatting
 	@$(ENVIRONMENT) dev

@@ -13,13 +13,6 @@ from eksml.storage import URI
 from eksml.testing import S3Server
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side: all that share a Ray in one process, else a file in one."""
-    for item in items:
-        shares_ray = "embedded_ray" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if shares_ray else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     with S3Server() as server:
