@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 
+_SERVERS: list[Any] = []
+"""Of this process, kept until it ends: a slow rank may ask after the first one has returned."""
+
+
 class Rendezvous:
     """Mailboxes of one incarnation of the workers. One rank alone needs no server."""
 
@@ -73,6 +77,7 @@ def _connect(rank: int, world: int) -> TCPStore:
     if rank == 0:
         host = ray.util.get_node_ip_address()
         store = TCPStore(host, 0, world, is_master=True, wait_for_workers=False)
+        _SERVERS.append(store)
         address = (host, store.port)
     host, port = broadcast_from_rank_zero(address)
     return store or TCPStore(host, port, world, is_master=False, wait_for_workers=False)

@@ -263,6 +263,8 @@ def is_collateral(error: Exception) -> bool:
 
     if isinstance(error, RayError):
         return not isinstance(error, RayTaskError)
+    if isinstance(error.__cause__, dist.DistError):  # a checkpoint for which a rank was missing
+        return True
     text = str(error).lower()
     return isinstance(error, (dist.DistError, RuntimeError)) and any(
         mark in text for mark in _COLLATERAL

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ray.exceptions import ActorDiedError, ObjectLostError, RayTaskError
+from torch.distributed import DistNetworkError
 
+from eksml.errors import CheckpointError
 from eksml.training.restarts import Budget
 from eksml.training.worker import is_collateral
 
@@ -51,9 +53,17 @@ def test_no_limit_survives_any_number_of_kills(steps):
     assert all(budget.spend(set(), step) is None for step in steps)
 
 
+def caused_by(cause: Exception) -> CheckpointError:
+    error = CheckpointError("A rank did not send checkpoint/120/end in 60 s.")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
+        (caused_by(DistNetworkError("Connection reset by peer")), True),
+        (caused_by(OSError("No space left on device")), False),
         (ActorDiedError(), True),
         (ObjectLostError("00" * 28, None, ""), True),
         (RuntimeError("Connection closed by peer [127.0.0.1]:50603."), True),
