@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from eksml.cluster import Cluster, Offer, offers_of
+from eksml.cluster.table import table
 from eksml.cluster.usage import Receipt
 
 
@@ -45,16 +46,19 @@ class Status:
         return asdict(self)
 
     def __str__(self) -> str:
-        rows = [("node", "group", "state", "ip", "pid", "resources")]
-        for node in self.nodes:
-            amounts = _amounts(node.resources)
-            rows.append((node.id, node.group, node.phase, node.ip, str(node.pid or ""), amounts))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        table = (
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
+        rows = (
+            (
+                node.id,
+                node.group,
+                node.phase,
+                node.ip,
+                str(node.pid or ""),
+                _amounts(node.resources),
+            )
+            for node in self.nodes
         )
-        return "\n".join([f"{self.name}: {self.phase}, {self.jobs_address}", *table])
+        titles = ("node", "group", "state", "ip", "pid", "resources")
+        return f"{self.name}: {self.phase}, {self.jobs_address}\n{table(titles, rows)}"
 
 
 class Running(ABC):

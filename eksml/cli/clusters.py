@@ -33,7 +33,7 @@ ClusterOption = Annotated[
     "eksml up clusters/gpu-train.yaml --timeout 1800",
 )
 def up(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The cluster's YAML file.")],
+    file: options.ClusterFile,
     timeout: Annotated[
         float | None,
         typer.Option(

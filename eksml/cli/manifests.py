@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from eksml.cluster import Cluster
     from eksml.errors import Problem
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="The cluster's YAML file.")]
-
 _STDIN = "-"
 
 
@@ -27,7 +25,7 @@ _STDIN = "-"
     "eksml render clusters/llm-serve.yaml --job service.yaml",
 )
 def render(
-    file: File,
+    file: options.ClusterFile,
     kind: Annotated[
         list[str] | None,
         typer.Option("--kind", metavar="KIND", help="Only objects of this kind. May be repeated."),
@@ -66,7 +64,9 @@ def render(
     "eksml plan clusters/gpu-train.yaml --cluster-name my-eks",
     "eksml plan clusters/gpu-train.yaml --json | jq .cost",
 )
-def plan(file: File, cluster_name: options.EksCluster = None, json: options.Json = False) -> None:
+def plan(
+    file: options.ClusterFile, cluster_name: options.EksCluster = None, json: options.Json = False
+) -> None:
     """Show what a cluster would be: pods, machines, cost per hour, quotas, permissions, risks.
 
     Nobody is asked unless --cluster-name says so. Exit code 1 if it can't be had as it is written.
@@ -134,7 +134,7 @@ def check(
     "eksml diff clusters/gpu-train.yaml",
     "eksml diff clusters/gpu-train.yaml --json | jq '.[].path'",
 )
-def diff(file: File, json: options.Json = False) -> None:
+def diff(file: options.ClusterFile, json: options.Json = False) -> None:
     """Show what applying a cluster's file would change on the Kubernetes where it is up.
 
     Fields that others own are told, and left alone unless `eksml up --force`.
@@ -159,7 +159,7 @@ def diff(file: File, json: options.Json = False) -> None:
     "eksml nodegroup clusters/gpu-train.yaml gpu --cluster-name my-eks --create",
 )
 def nodegroup(
-    file: File,
+    file: options.ClusterFile,
     group: Annotated[
         str,
         typer.Argument(metavar="GROUP", help="The worker group's name; headgroup for the head."),
@@ -214,8 +214,8 @@ def _of_kinds(made: list[dict[str, Any]], kinds: list[str]) -> list[dict[str, An
 
 def _checked(name: str, gates: list[str]) -> list[tuple[str, list[Problem]]]:
     """Each object of KubeRay in a file, by its name there, with its problems."""
-    from eksml.cluster.options import GATES
     from eksml.cluster.rules import check as problems_of
+    from eksml.cluster.vocabulary import GATES
     from eksml.cluster.yaml import load_all_yaml
 
     if unknown := [gate for gate in gates if gate not in GATES]:

@@ -21,6 +21,7 @@ Storage = Annotated[
 RunName = Annotated[
     str, typer.Argument(metavar="NAME", help="The run's name; `eksml runs` lists them.")
 ]
+ClusterFile = Annotated[str, typer.Argument(metavar="FILE", help="The cluster's YAML file.")]
 EksCluster = Annotated[
     str | None,
     typer.Option(

@@ -7,8 +7,8 @@ from typing import Any
 
 from eksml.cluster.fit import Fit
 from eksml.cluster.mounts import FsxMount, S3Mount
-from eksml.cluster.requests import EFA, GPU, NEURON_CORE, NEURON_DEVICE
 from eksml.cluster.spec import Cluster
+from eksml.cluster.vocabulary import EFA, GPU, NEURON_CORES, NEURON_DEVICES
 
 _QUEUES = {"kueue": "Kueue", "volcano": "Volcano", "yunikorn": "YuniKorn"}
 
@@ -34,7 +34,7 @@ def _devices(fit: Fit) -> Iterator[str]:
     asked = {name for group in fit.groups for name in group.pod}
     if GPU in asked:
         yield "NVIDIA device plugin"
-    if {NEURON_DEVICE, NEURON_CORE} & asked:
+    if {NEURON_DEVICES, NEURON_CORES} & asked:
         yield "Neuron device plugin"
     if EFA in asked:
         yield "EFA device plugin"

@@ -14,17 +14,10 @@ from eksml.cluster.groups import HEAD_GROUP
 from eksml.cluster.placement import Market
 from eksml.cluster.price import hourly_usd
 from eksml.cluster.ray_objects import cluster_spec_of
-from eksml.cluster.requests import (
-    AUTOSCALER,
-    EFA,
-    GPU,
-    HUGE_PAGES,
-    NEURON_CORE,
-    NEURON_DEVICE,
-    requests,
-)
+from eksml.cluster.requests import AUTOSCALER, requests
 from eksml.cluster.spec import Cluster
 from eksml.cluster.table import amount_of_memory
+from eksml.cluster.vocabulary import EFA, GPU, HUGE_PAGES, NEURON_CORES, NEURON_DEVICES
 from eksml.errors import Problem
 
 N = TypeVar("N", int, float)
@@ -149,8 +142,8 @@ def capacity(instance: Instance, *, efa: bool = False) -> dict[str, float]:
         "ephemeral-storage": float(free.ephemeral_bytes),
         "pods": float(free.pods),
         GPU: float(instance.gpu.count if instance.gpu else 0),
-        NEURON_DEVICE: float(neuron.devices if neuron else 0),
-        NEURON_CORE: float(neuron.cores if neuron else 0),
+        NEURON_DEVICES: float(neuron.devices if neuron else 0),
+        NEURON_CORES: float(neuron.cores if neuron else 0),
         EFA: float(instance.efa if efa else 0),
         HUGE_PAGES: float(HUGE_PAGES_BYTES if instance.efa and efa else 0),
     }
@@ -195,7 +188,7 @@ def _group_fit(
 
 def _for_anything(pod: Mapping[str, float]) -> list[Instance]:
     """The types that a pod without an instance type may land on: current general-purpose ones."""
-    if pod.keys() & {GPU, NEURON_DEVICE, NEURON_CORE, EFA}:
+    if pod.keys() & {GPU, NEURON_DEVICES, NEURON_CORES, EFA}:
         return []
     return [one for one in instances().values() if _GENERAL.fullmatch(one.family)]
 

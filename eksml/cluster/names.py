@@ -8,13 +8,17 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
+from eksml.cluster.syntax import (
+    is_dns_1035,
+    is_dns_1123,
+    is_label_key,
+    is_label_value,
+    is_subdomain,
+)
+
 INT32 = 2**31 - 1
 """The largest number that most fields of Kubernetes hold."""
 
-_DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_SUBDOMAIN = re.compile(rf"{_DNS_1123.pattern}(\.{_DNS_1123.pattern})*")
-_LABEL_WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_SET_BY_EKSML = ("RAY_AUTH_", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 _KUBERNETES_OWN = ("kube-system", "kube-public", "kube-node-lease")
@@ -22,7 +26,7 @@ _KUBERNETES_OWN = ("kube-system", "kube-public", "kube-node-lease")
 
 def is_name(text: str) -> bool:
     """Whether KubeRay would take ``text`` as the name of a cluster or group."""
-    return len(text) <= 53 and bool(_DNS_1035.fullmatch(text))
+    return len(text) <= 53 and is_dns_1035(text)
 
 
 def _dns_name(name: str) -> str:
@@ -35,20 +39,15 @@ def _dns_name(name: str) -> str:
 
 
 def _namespace(name: str) -> str:
-    if len(name) > 63 or not _DNS_1123.fullmatch(name):
+    if not is_dns_1123(name):
         raise ValueError("not a namespace: at most 63 of a–z, 0–9 and '-', not at an end")
     if name in _KUBERNETES_OWN:
         raise ValueError("a namespace of Kubernetes itself; use one of your own")
     return name
 
 
-def is_object_name(text: str) -> bool:
-    """Whether Kubernetes would take ``text`` as the name of most objects."""
-    return len(text) <= 253 and bool(_SUBDOMAIN.fullmatch(text))
-
-
 def _object_name(name: str) -> str:
-    if not is_object_name(name):
+    if not is_subdomain(name):
         raise ValueError(
             "not the name of a Kubernetes object: at most 253 of a–z, 0–9, '-' and '.', "
             "with a letter or digit at both ends"
@@ -58,10 +57,7 @@ def _object_name(name: str) -> str:
 
 def label_key(key: str) -> str:
     """``key``, if it is one that a Kubernetes label can have; else ``ValueError``."""
-    prefix, slash, word = key.rpartition("/")
-    if not _LABEL_WORD.fullmatch(word) or (
-        slash and (len(prefix) > 253 or not _SUBDOMAIN.fullmatch(prefix))
-    ):
+    if not is_label_key(key):
         raise ValueError(
             "not a Kubernetes label key: at most 63 of A–Z a–z 0–9 - _ . after a prefix/"
         )
@@ -70,7 +66,7 @@ def label_key(key: str) -> str:
 
 def label_value(value: str) -> str:
     """``value``, if it is one that a Kubernetes label can have; else ``ValueError``."""
-    if value and not _LABEL_WORD.fullmatch(value):
+    if not is_label_value(value):
         raise ValueError("not a Kubernetes label value: at most 63 of A–Z a–z 0–9 - _ .")
     return value
 

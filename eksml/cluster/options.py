@@ -14,22 +14,12 @@ from eksml.cluster.names import (
     LabelValue,
     Namespace,
     ObjectName,
-    is_object_name,
 )
 from eksml.cluster.problems import Refused, Spec
 from eksml.cluster.quantity import Bytes
+from eksml.cluster.syntax import is_subdomain
+from eksml.cluster.vocabulary import GATES
 from eksml.errors import Problem
-
-GATES = (
-    "RayCronJob",
-    "RayClusterNetworkPolicy",
-    "RayClusterMTLS",
-    "RayClusterHistoryServer",
-    "GCSFaultToleranceEmbeddedStorage",
-)
-"""KubeRay's feature gates that are off unless its operator is installed with them."""
-ROCKSDB_GATE = "GCSFaultToleranceEmbeddedStorage"
-CRON_GATE = "RayCronJob"
 
 _ROLE_ARN = re.compile(r"arn:aws[-a-z]*:iam::\d{12}:role/[\w+=,.@/-]+")
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
@@ -245,7 +235,7 @@ class Queue(Spec):
     @model_validator(mode="after")
     def _whole(self) -> Queue:
         problems = []
-        if self.kind != "yunikorn" and not is_object_name(self.name):
+        if self.kind != "yunikorn" and not is_subdomain(self.name):
             told = f"{self.name!r} is not the name of a queue of {self.kind}."
             problems.append(Problem("name", told, "Use a–z, 0–9, '-' and '.'."))
         if self.cluster_queue and self.kind != "kueue":

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from eksml.cluster.catalogue import instances
 from eksml.cluster.fit import GroupFit, Scale
 from eksml.cluster.groups import HEAD_GROUP
-from eksml.cluster.requests import EFA, GPU, NEURON_CORE, NEURON_DEVICE
 from eksml.cluster.table import amount_of_memory, escaped, html_table, money, span, table
+from eksml.cluster.vocabulary import EFA, GPU, NEURON_CORES, NEURON_DEVICES
 
 if TYPE_CHECKING:
     from eksml.cluster.plan import Plan
@@ -85,7 +85,7 @@ def _pod(group: GroupFit) -> str:
     machine = instances().get(group.instance)
     gpu = machine.gpu.name if machine and machine.gpu else "GPU"
     neuron = machine.neuron.name if machine and machine.neuron else "Neuron"
-    names = ((GPU, gpu), (NEURON_DEVICE, neuron), (NEURON_CORE, "Neuron cores"), (EFA, "EFA"))
+    names = ((GPU, gpu), (NEURON_DEVICES, neuron), (NEURON_CORES, "Neuron cores"), (EFA, "EFA"))
     parts += [f"{pod[name]:g} {short}" for name, short in names if name in pod]
     return " ".join(parts)
 

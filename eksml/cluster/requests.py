@@ -7,12 +7,6 @@ from typing import Any
 
 from eksml.cluster.rules.quantity import amount
 
-GPU = "nvidia.com/gpu"
-NEURON_DEVICE = "aws.amazon.com/neuron"
-NEURON_CORE = "aws.amazon.com/neuroncore"
-EFA = "vpc.amazonaws.com/efa"
-HUGE_PAGES = "hugepages-2Mi"
-
 AUTOSCALER = {"cpu": 0.5, "memory": 512.0 * 1024**2}
 """KubeRay's default size of the autoscaler's container, which the operator adds to the head."""
 

@@ -9,12 +9,11 @@ from typing import Any
 from eksml.cluster.catalogue import instance
 from eksml.cluster.fit import Fit
 from eksml.cluster.groups import HEAD_GROUP, WorkerGroup
-from eksml.cluster.options import ROCKSDB_GATE
 from eksml.cluster.ray_objects import cluster_spec_of
-from eksml.cluster.requests import GPU
 from eksml.cluster.rules.quantity import amount
 from eksml.cluster.spec import Cluster
 from eksml.cluster.table import counted
+from eksml.cluster.vocabulary import GPU, ROCKSDB_GATE
 from eksml.cluster.workloads import RayServiceSpec
 
 SPOT_NOTICE_S = 120

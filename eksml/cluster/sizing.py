@@ -14,6 +14,7 @@ from eksml.cluster.allocatable import GIB, MIB, allocatable
 from eksml.cluster.catalogue import Instance, instance
 from eksml.cluster.groups import Node, WorkerGroup
 from eksml.cluster.head import Head
+from eksml.cluster.vocabulary import EFA, GPU, HUGE_PAGES, NEURON_CORES, NEURON_DEVICES
 from eksml.errors import InvalidSpec
 
 OBJECT_STORE_SHARE = 0.3
@@ -59,11 +60,11 @@ class PodSize:
             "cpu": f"{self.cpus_milli}m",
             "memory": f"{self.memory_bytes // MIB}Mi",
             "ephemeral-storage": f"{self.scratch_bytes // MIB}Mi" if self.scratch_bytes else "",
-            "nvidia.com/gpu": _count(self.gpus),
-            "aws.amazon.com/neuron": _count(self.neuron_devices),
-            "aws.amazon.com/neuroncore": "" if self.neuron_devices else _count(self.neuron_cores),
-            "vpc.amazonaws.com/efa": _count(self.efa),
-            "hugepages-2Mi": f"{self.hugepages_bytes // MIB}Mi" if self.hugepages_bytes else "",
+            GPU: _count(self.gpus),
+            NEURON_DEVICES: _count(self.neuron_devices),
+            NEURON_CORES: "" if self.neuron_devices else _count(self.neuron_cores),
+            EFA: _count(self.efa),
+            HUGE_PAGES: f"{self.hugepages_bytes // MIB}Mi" if self.hugepages_bytes else "",
         }
         return {name: amount for name, amount in amounts.items() if amount}
 

@@ -16,7 +16,6 @@ from eksml.cluster.image import Image
 from eksml.cluster.mounts import Mount
 from eksml.cluster.names import Env, Name, Namespace
 from eksml.cluster.options import (
-    ROCKSDB_GATE,
     Autoscaling,
     HeadState,
     Identity,
@@ -27,7 +26,8 @@ from eksml.cluster.options import (
     Security,
 )
 from eksml.cluster.problems import Refused, Spec
-from eksml.cluster.yaml import dump_yaml, load_yaml
+from eksml.cluster.vocabulary import ROCKSDB_GATE
+from eksml.cluster.yaml import dump_yaml, load_yaml, load_yaml_file
 from eksml.errors import InvalidSpec, Problem
 
 if TYPE_CHECKING:
@@ -168,12 +168,7 @@ class Cluster(Spec):
         Raises:
             InvalidSpec: the file cannot be read, or with every problem in it.
         """
-        try:
-            text = Path(path).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            problem = Problem(str(path), f"cannot be read: {error}.")
-            raise InvalidSpec([problem], subject="the cluster's file") from error
-        return cls(**load_yaml(text, str(path)))
+        return cls(**load_yaml_file(path, "the cluster's file"))
 
     def to_yaml(self) -> str:
         """As YAML that :meth:`from_yaml` reads back to an equal specification."""

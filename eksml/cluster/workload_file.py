@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eksml.cluster.workloads import RayCronSpec, RayJobSpec, RayServiceSpec
-from eksml.cluster.yaml import load_yaml
-from eksml.errors import InvalidSpec, Problem
+from eksml.cluster.yaml import load_yaml_file
 
 if TYPE_CHECKING:
     from eksml.cluster.render import Workload
@@ -20,12 +19,7 @@ def load_workload(path: str | Path) -> Workload:
     Raises:
         InvalidSpec: the file cannot be read, or with every problem in it.
     """
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = Problem(str(path), f"cannot be read: {error}.")
-        raise InvalidSpec([problem], subject="the workload's file") from error
-    fields = load_yaml(text, str(path))
+    fields = load_yaml_file(path, "the workload's file")
     if "schedule" in fields:
         return RayCronSpec(**fields)
     return RayServiceSpec(**fields) if "serve_config" in fields else RayJobSpec(**fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -57,6 +58,19 @@ def load_yaml(text: str, source: str) -> dict[str, Any]:
         problem = Problem(source, "does not hold fields.", "Write such as «name: laptop».")
         raise InvalidSpec([problem])
     return loaded
+
+
+def load_yaml_file(path: str | Path, subject: str) -> dict[str, Any]:
+    """The one mapping in a file; ``subject`` says whose file it is.
+
+    Raises:
+        InvalidSpec: it cannot be read, or is not such YAML.
+    """
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSpec([Problem(str(path), f"cannot be read: {error}.")], subject) from error
+    return load_yaml(text, str(path))
 
 
 def load_all_yaml(text: str, source: str) -> list[dict[str, Any]]:

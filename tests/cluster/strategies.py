@@ -29,9 +29,9 @@ from eksml.cluster import (
     WorkerGroup,
 )
 from eksml.cluster.catalogue import Instance, instances
-from eksml.cluster.options import GATES, ROCKSDB_GATE
 from eksml.cluster.placement import EKS_NODEGROUP, KARPENTER_NODEPOOL
 from eksml.cluster.sizing import SIDECARS_BYTES, SIDECARS_MILLI, share_of
+from eksml.cluster.vocabulary import GATES, ROCKSDB_GATE
 
 MIB, GIB = 1024**2, 1024**3
 REGIONS = ("us-east-1", "eu-central-1")

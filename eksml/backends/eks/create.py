@@ -13,7 +13,7 @@ from eksml.backends.eks.nodegroups import describe
 from eksml.cluster.catalogue import Instance, instance
 from eksml.cluster.groups import HEAD_GROUP
 from eksml.cluster.placement import Market
-from eksml.cluster.render.scheduling import GPU_TAINT, NEURON_TAINT
+from eksml.cluster.render.scheduling import accelerator_taints
 from eksml.errors import EksmlError, InvalidSpec, Problem
 
 if TYPE_CHECKING:
@@ -326,12 +326,7 @@ def _scaling(wanted: _Wanted) -> dict[str, int]:
 
 
 def _taints(wanted: _Wanted) -> list[dict[str, str]]:
-    """Those that device plugins tolerate everywhere, so that only pods with a device come."""
-    keys = (
-        (GPU_TAINT, any(one.gpu for one in wanted.types)),
-        (NEURON_TAINT, any(one.neuron for one in wanted.types)),
-    )
-    return [{"key": key, "effect": "NO_SCHEDULE"} for key, there in keys if there]
+    return [{"key": key, "effect": "NO_SCHEDULE"} for key in accelerator_taints(wanted.types)]
 
 
 def _tags(spec: Cluster, group: str) -> dict[str, str]:

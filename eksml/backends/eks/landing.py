@@ -20,6 +20,7 @@ from eksml.cluster.placement import (
     KARPENTER_NODEPOOL,
     ZONE,
 )
+from eksml.cluster.vocabulary import GPU, NEURON_DEVICES
 
 if TYPE_CHECKING:
     from eksml.cluster import Cluster
@@ -210,8 +211,8 @@ def _sizes(instance: str) -> dict[str, float]:
     return {
         "cpu": known.vcpus,
         "memory": known.memory_bytes,
-        "nvidia.com/gpu": known.gpu.count if known.gpu else 0,
-        "aws.amazon.com/neuron": known.neuron.devices if known.neuron else 0,
+        GPU: known.gpu.count if known.gpu else 0,
+        NEURON_DEVICES: known.neuron.devices if known.neuron else 0,
     }
 
 

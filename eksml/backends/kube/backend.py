@@ -9,13 +9,14 @@ from eksml.backends.base import Running
 from eksml.backends.kube.client import KubeClient
 from eksml.backends.kube.door import Door, OwnDoor
 from eksml.backends.kube.kuberay_client import KuberayDoor
-from eksml.backends.kube.objects import RAY, Object
+from eksml.backends.kube.objects import Object
 from eksml.backends.kube.refusals import NotServed, Refused
 from eksml.backends.kube.running import KubeRunning
 from eksml.backends.kube.up import Up
 from eksml.backends.progress import Progress
 from eksml.cluster import Cluster
 from eksml.cluster.render.names import MANAGED_BY
+from eksml.cluster.vocabulary import RAY_API
 from eksml.errors import ClusterError
 
 TIMEOUT_S = 900.0
@@ -102,7 +103,7 @@ def _list(
 ) -> list[Object]:
     """RayClusters that are not being deleted: all, else those of the context's namespace."""
     try:
-        listed = kube.list(RAY, "RayCluster", namespace, labels=labels, fields=fields)
+        listed = kube.list(RAY_API, "RayCluster", namespace, labels=labels, fields=fields)
     except NotServed:
         return []
     except Refused:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from eksml.backends.kube import config
-from eksml.backends.kube.objects import Object, Ref, without_nulls
+from eksml.backends.kube.objects import Object, Ref
 from eksml.backends.kube.refusals import NotServed, Refusal, no_answer
+from eksml.cluster.rules import strip_none
 
 MANAGER = "eksml"
 """Our name as an owner of fields."""
@@ -112,7 +113,7 @@ class KubeClient:
         ref = Ref.of(thing)
         path = self.collection(ref.api_version, ref.kind, ref.namespace)
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict", **_dry(dry_run)}
-        return self._call("POST", path, ref, query, body=without_nulls(thing))[1]
+        return self._call("POST", path, ref, query, body=strip_none(thing))[1]
 
     def apply(
         self, thing: Object, *, force: bool = False, dry_run: bool = False, manager: str = MANAGER
@@ -133,7 +134,7 @@ class KubeClient:
             **_dry(dry_run),
         }
         kind = "application/apply-patch+yaml"
-        return self._call("PATCH", self.path(ref), ref, query, without_nulls(thing), kind)[1]
+        return self._call("PATCH", self.path(ref), ref, query, strip_none(thing), kind)[1]
 
     def patch(self, ref: Ref, operations: Sequence[Mapping[str, Any]]) -> Object:
         """Apply a JSON patch. A failed ``test`` in it raises InvalidSpec.

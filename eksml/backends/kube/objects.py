@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from eksml.cluster.vocabulary import RAY_API
+
 Object = Mapping[str, Any]
 """An object of the API in camelCase, as ``kubectl get -o json`` shows it."""
 
-RAY = "ray.io/v1"
 CLUSTER_LABEL = "eksml.io/cluster"
 """On everything that ``up`` created, with the cluster's name: what ``down`` may remove."""
 SPEC_ANNOTATION = "eksml.io/spec"
@@ -43,13 +44,4 @@ class Ref:
 
 def ray_cluster_ref(name: str, namespace: str) -> Ref:
     """The reference of a RayCluster."""
-    return Ref(RAY, "RayCluster", name, namespace)
-
-
-def without_nulls(value: Any) -> Any:
-    """A copy in which no mapping has a null: server-side apply refuses them, create does not."""
-    if isinstance(value, Mapping):
-        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
-    if isinstance(value, (list, tuple)):
-        return [without_nulls(inner) for inner in value]
-    return value
+    return Ref(RAY_API, "RayCluster", name, namespace)

@@ -11,12 +11,13 @@ from typing import Any
 
 from eksml.backends.kube import pods
 from eksml.backends.kube.client import KubeClient
-from eksml.backends.kube.objects import RAY, Object, Ref
+from eksml.backends.kube.objects import Object, Ref
 from eksml.backends.kube.refusals import NotServed, Refused
 from eksml.backends.kube.watch import Live, Selection
 from eksml.backends.progress import Progress
 from eksml.backends.why import Reason, State, why
 from eksml.backends.why.reason import at, condition
+from eksml.cluster.vocabulary import RAY_API
 from eksml.errors import ClusterError, ClusterStartFailed
 
 _TICK_S = 1.0
@@ -29,7 +30,7 @@ def selections(ref: Ref) -> list[Selection]:
     """All that tells why a RayCluster is not ready."""
     namespace = ref.namespace
     return [
-        Selection(RAY, "RayCluster", namespace, fields=f"metadata.name={ref.name}"),
+        Selection(RAY_API, "RayCluster", namespace, fields=f"metadata.name={ref.name}"),
         Selection("v1", "Pod", namespace, labels=f"ray.io/cluster={ref.name}"),
         Selection("v1", "Event", namespace, optional=True),
         Selection("kueue.x-k8s.io/v1beta2", "Workload", namespace, optional=True),

@@ -13,7 +13,7 @@ from eksml.backends.kube import apply, pods
 from eksml.backends.kube.client import KubeClient
 from eksml.backends.kube.door import OwnDoor
 from eksml.backends.kube.kuberay_client import create_job
-from eksml.backends.kube.objects import RAY, UP_ANNOTATION, Object, Ref
+from eksml.backends.kube.objects import UP_ANNOTATION, Object, Ref
 from eksml.backends.kube.starting import why_waiting
 from eksml.backends.kube.templates import check_templates
 from eksml.backends.kube.watch import Live, Selection
@@ -21,6 +21,7 @@ from eksml.backends.progress import Progress
 from eksml.backends.why.reason import at
 from eksml.cluster import Cluster
 from eksml.cluster.render import ray_job, surroundings
+from eksml.cluster.vocabulary import RAY_API
 from eksml.cluster.workloads import RayJobSpec
 from eksml.errors import (
     ClusterError,
@@ -95,7 +96,7 @@ class KubeJob:
         """
         began = time.monotonic()
         chosen = Selection(
-            RAY, "RayJob", self.ref.namespace, fields=f"metadata.name={self.ref.name}"
+            RAY_API, "RayJob", self.ref.namespace, fields=f"metadata.name={self.ref.name}"
         )
         with (
             Progress(f"job {self.name}", shown=progress) as line,
@@ -122,7 +123,9 @@ class KubeJob:
         state = self.state()
         if not state.cluster or state.deployment == "Running" or state.ended:
             return ""
-        return str(why_waiting(self._client, Ref(RAY, "RayCluster", state.cluster, self._place)))
+        return str(
+            why_waiting(self._client, Ref(RAY_API, "RayCluster", state.cluster, self._place))
+        )
 
     def logs(self, *, lines: int = 200) -> Iterator[str]:
         """The last lines that the entrypoint printed, as the container that submits it shows them.
@@ -232,7 +235,7 @@ def find_job(name: str, namespace: str | None = None) -> KubeJob:
         ClusterError: Kubernetes cannot be asked.
     """
     client = KubeClient.connect()
-    job = KubeJob(client, Ref(RAY, "RayJob", name, namespace or client.access.namespace))
+    job = KubeJob(client, Ref(RAY_API, "RayJob", name, namespace or client.access.namespace))
     job.state()
     return job
 

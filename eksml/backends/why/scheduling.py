@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from eksml.backends.why.reason import Cause, Kind, words
+from eksml.cluster.vocabulary import EFA, GPU, NEURON_CORES, NEURON_DEVICES
 
 _SCHEDULED_AT = re.compile(r"^\d+/\d+ nodes are available:\s*")
 _AFTER = re.compile(r"[.,]?\s*(preemption:|no new claims to deallocate).*$", re.DOTALL)
 _PART = re.compile(r"(\d+) (.+?)(?=, \d+ |$)")
 _DEVICES = {
-    "nvidia.com/gpu": "the NVIDIA device plugin",
-    "aws.amazon.com/neuron": "the Neuron device plugin",
-    "aws.amazon.com/neuroncore": "the Neuron device plugin",
-    "vpc.amazonaws.com/efa": "the EFA device plugin",
+    GPU: "the NVIDIA device plugin",
+    NEURON_DEVICES: "the Neuron device plugin",
+    NEURON_CORES: "the Neuron device plugin",
+    EFA: "the EFA device plugin",
 }
 
 

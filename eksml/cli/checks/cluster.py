@@ -8,11 +8,11 @@ from eksml.backends.why import Object
 from eksml.cli.checks import addons, devices, operator
 from eksml.cli.checks.finding import Check, Finding
 from eksml.cli.checks.view import View
+from eksml.cluster.vocabulary import RAY_API
 
 LIMIT_S = 15.0
 """A large cluster takes seconds to list its nodes."""
 
-_RAY = "ray.io/v1"
 _KUEUE = ("kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v1beta1")
 
 
@@ -27,7 +27,7 @@ def on_cluster(view: View, eks_cluster: str | None) -> tuple[Check, ...]:
 
     def definitions() -> Finding:
         crd = view.definition("rayclusters.ray.io")
-        return operator.definitions(lambda kind: view.has(_RAY, kind), crd)
+        return operator.definitions(lambda kind: view.has(RAY_API, kind), crd)
 
     return (
         Check("KubeRay operator", lambda: operator.operator(deployments())),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from eksml.backends.why.reason import Object, at, name_of
 from eksml.cli.checks.finding import Finding
 from eksml.cli.checks.workload import missing_pods, place_of, runs, version_of
+from eksml.cluster import vocabulary
 from eksml.cluster.catalogue import Instance, instances
 from eksml.cluster.placement import INSTANCE_TYPE
 
@@ -24,28 +25,28 @@ class Device:
 
     def count(self, instance: Instance) -> int:
         """How many an instance has."""
-        if self.resource == "nvidia.com/gpu":
+        if self.resource == vocabulary.GPU:
             return instance.gpu.count if instance.gpu else 0
-        if self.resource == "aws.amazon.com/neuron":
+        if self.resource == vocabulary.NEURON_DEVICES:
             return instance.neuron.devices if instance.neuron else 0
         return instance.efa
 
 
 NVIDIA = Device(
     "NVIDIA plugin",
-    "nvidia.com/gpu",
+    vocabulary.GPU,
     ("nvidia-device-plugin", "k8s-device-plugin", "gpu-operator"),
     "helm upgrade --install nvdp nvdp/nvidia-device-plugin -n kube-system",
 )
 NEURON = Device(
     "Neuron plugin",
-    "aws.amazon.com/neuron",
+    vocabulary.NEURON_DEVICES,
     ("neuron-device-plugin",),
     "helm upgrade --install neuron oci://public.ecr.aws/neuron/neuron-helm-chart -n kube-system",
 )
 EFA = Device(
     "EFA plugin",
-    "vpc.amazonaws.com/efa",
+    vocabulary.EFA,
     ("efa-device-plugin", "efa-k8s-device-plugin"),
     "helm upgrade --install efa eks/aws-efa-k8s-device-plugin -n kube-system",
 )

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from eksml.backends.why.reason import Object, at
 from eksml.cli.checks.finding import Finding
 from eksml.cli.checks.workload import arguments, missing_pods, older, place_of, runs, version_of
-from eksml.cluster.options import GATES, ROCKSDB_GATE, Operator
+from eksml.cluster.options import Operator
+from eksml.cluster.vocabulary import GATES, ROCKSDB_GATE
 
 KINDS = ("RayCluster", "RayJob", "RayService", "RayCronJob")
 _INSTALL = (

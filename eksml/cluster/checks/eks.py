@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from eksml.cluster.checks import images, restricted, sizes
 from eksml.cluster.checks.cluster import nodes
-from eksml.cluster.options import ROCKSDB_GATE
 from eksml.cluster.placement import EKS_NODEGROUP, KARPENTER_NODEPOOL
 from eksml.cluster.rules.quantity import amount
 from eksml.cluster.sizing import pod_size
+from eksml.cluster.vocabulary import ROCKSDB_GATE
 from eksml.errors import Problem
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from eksml.cluster.placement import (
 )
 from eksml.cluster.render.limits import protects
 from eksml.cluster.render.names import cluster_wide, node_pool
-from eksml.cluster.render.scheduling import ARCH, GPU_TAINT, NEURON_TAINT
+from eksml.cluster.render.scheduling import ARCH, accelerator_taints
+from eksml.cluster.vocabulary import GPU, NEURON_DEVICES
 
 if TYPE_CHECKING:
     from eksml.cluster.options import Karpenter
@@ -169,12 +170,7 @@ def _requirements(pool: _Pool) -> list[tuple[str, str, list[str]]]:
 
 
 def _taints(pool: _Pool) -> list[dict[str, str]]:
-    """Those that device plugins tolerate everywhere, so that only pods with a device come."""
-    keys = (
-        (GPU_TAINT, any(known.gpu for known in pool.types)),
-        (NEURON_TAINT, any(known.neuron for known in pool.types)),
-    )
-    return [{"key": key, "effect": "NoSchedule"} for key, there in keys if there]
+    return [{"key": key, "effect": "NoSchedule"} for key in accelerator_taints(pool.types)]
 
 
 def _limits(karpenter: Karpenter, pool: _Pool) -> dict[str, str]:
@@ -183,8 +179,8 @@ def _limits(karpenter: Karpenter, pool: _Pool) -> dict[str, str]:
         return dict(sorted(karpenter.limits.items()))
     most = {
         "cpu": max((known.vcpus for known in pool.types), default=0),
-        "nvidia.com/gpu": max((known.gpu.count for known in pool.types if known.gpu), default=0),
-        "aws.amazon.com/neuron": max(
+        GPU: max((known.gpu.count for known in pool.types if known.gpu), default=0),
+        NEURON_DEVICES: max(
             (known.neuron.devices for known in pool.types if known.neuron), default=0
         ),
     }

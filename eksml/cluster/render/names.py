@@ -33,7 +33,7 @@ def pod_labels(spec: Cluster) -> dict[str, str]:
     Not ``ray.io/cluster``: the operator sets it to the RayCluster's name, and a RayJob or
     RayService makes clusters with names of its own that nobody knows beforehand.
     """
-    return {INSTANCE: spec.name, MANAGED_BY: "eksml"}
+    return object_labels(spec)
 
 
 def namespaced(spec: Cluster, name: str) -> dict[str, Any]:

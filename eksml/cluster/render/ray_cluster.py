@@ -11,13 +11,12 @@ from eksml.cluster.render.pod import head_template, worker_template
 from eksml.cluster.render.resources import group_resources, group_start_params, head_start_params
 from eksml.cluster.render.security import container_security
 from eksml.cluster.sizing import pod_size
+from eksml.cluster.vocabulary import RAY_API
 
 if TYPE_CHECKING:
     from eksml.cluster.groups import WorkerGroup
     from eksml.cluster.options import Autoscaling, HeadState
     from eksml.cluster.spec import Cluster
-
-API_VERSION = "ray.io/v1"
 
 
 def ray_cluster(spec: Cluster) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def ray_cluster(spec: Cluster) -> dict[str, Any]:
         InvalidSpec: it breaks a rule of KubeRay; with every problem, by the manifest's paths.
     """
     manifest = {
-        "apiVersion": API_VERSION,
+        "apiVersion": RAY_API,
         "kind": "RayCluster",
         "metadata": metadata(spec),
         "spec": cluster_spec(spec),

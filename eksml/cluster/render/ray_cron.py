@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from eksml.cluster.render.checked import checked
 from eksml.cluster.render.metadata import metadata
-from eksml.cluster.render.ray_cluster import API_VERSION
 from eksml.cluster.render.ray_job import job_spec
+from eksml.cluster.vocabulary import RAY_API
 from eksml.errors import InvalidSpec, Problem
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def ray_cron_job(spec: Cluster, cron: RayCronSpec) -> dict[str, Any]:
     if cron.suspend:
         made["suspend"] = True
     manifest = {
-        "apiVersion": API_VERSION,
+        "apiVersion": RAY_API,
         "kind": "RayCronJob",
         "metadata": metadata(spec),
         "spec": made | {"jobTemplate": job_spec(spec, cron.job)},

@@ -9,8 +9,9 @@ from eksml.cluster.image import image_of
 from eksml.cluster.render.checked import checked
 from eksml.cluster.render.metadata import metadata
 from eksml.cluster.render.names import service_account
-from eksml.cluster.render.ray_cluster import API_VERSION, cluster_spec
+from eksml.cluster.render.ray_cluster import cluster_spec
 from eksml.cluster.render.security import container_security, pod_security
+from eksml.cluster.vocabulary import RAY_API
 from eksml.cluster.yaml import dump_yaml
 from eksml.errors import InvalidSpec, Problem
 
@@ -41,7 +42,7 @@ def ray_job(spec: Cluster, job: RayJobSpec) -> dict[str, Any]:
     if problems := list(_contradictions(spec, job)):
         raise InvalidSpec(problems, subject=f"the RayJob {spec.name!r}")
     manifest = {
-        "apiVersion": API_VERSION,
+        "apiVersion": RAY_API,
         "kind": "RayJob",
         # A job on a cluster that is there already has been admitted with it
         "metadata": metadata(spec, queued=job.selector is None),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from eksml.cluster.render.checked import checked
 from eksml.cluster.render.metadata import metadata
-from eksml.cluster.render.ray_cluster import API_VERSION, cluster_spec
+from eksml.cluster.render.ray_cluster import cluster_spec
+from eksml.cluster.vocabulary import RAY_API
 from eksml.cluster.yaml import dump_yaml
 from eksml.errors import InvalidSpec, Problem
 
@@ -32,7 +33,7 @@ def ray_service(spec: Cluster, service: RayServiceSpec) -> dict[str, Any]:
         problem = Problem("head_state.claim", told, "Say a size instead, or upgrade: none.")
         raise InvalidSpec([problem], subject=f"the RayService {spec.name!r}")
     manifest = {
-        "apiVersion": API_VERSION,
+        "apiVersion": RAY_API,
         "kind": "RayService",
         "metadata": metadata(spec),
         "spec": _spec(spec, service),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eksml.cluster.catalogue import instances
@@ -17,15 +17,15 @@ from eksml.cluster.placement import (
     Toleration,
 )
 from eksml.cluster.render.names import node_pool, pod_labels
+from eksml.cluster.vocabulary import ACCELERATOR_TAINTS
 
 if TYPE_CHECKING:
+    from eksml.cluster.catalogue import Instance
     from eksml.cluster.groups import WorkerGroup
     from eksml.cluster.spec import Cluster
 
 ARCH = "kubernetes.io/arch"
 HOST = "kubernetes.io/hostname"
-GPU_TAINT = "nvidia.com/gpu"
-NEURON_TAINT = "aws.amazon.com/neuron"
 
 _MARKETS: dict[Market, tuple[tuple[tuple[str, str, tuple[str, ...]], ...], ...]] = {
     "on-demand": (
@@ -127,17 +127,16 @@ def spread(spec: Cluster, group: WorkerGroup) -> list[dict[str, Any]]:
     return [constraint]
 
 
+def accelerator_taints(machines: Sequence[Instance]) -> list[str]:
+    """Keys of the taints of such machines. Device plugins tolerate them everywhere, so that only
+    pods with a device come."""
+    there = (any(one.gpu for one in machines), any(one.neuron for one in machines))
+    return [key for key, has in zip(ACCELERATOR_TAINTS, there, strict=True) if has]
+
+
 def tolerations(types: tuple[str, ...], said: Iterable[Toleration]) -> list[dict[str, Any]]:
     """Those of nodes with such devices, asked for or not, then what was said; none twice."""
-    machines = [instances()[name] for name in types]
-    taints = [
-        key
-        for key, there in (
-            (GPU_TAINT, any(machine.gpu for machine in machines)),
-            (NEURON_TAINT, any(machine.neuron for machine in machines)),
-        )
-        if there
-    ]
+    taints = accelerator_taints([instances()[name] for name in types])
     own = [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in taints]
     every = [*own, *(_toleration(toleration) for toleration in said)]
     return [one for index, one in enumerate(every) if one not in every[:index]]

@@ -46,18 +46,17 @@ from eksml.cluster.rules import (
     service,
     volumes,
 )
-from eksml.cluster.rules.features import GATES
 from eksml.cluster.rules.field import Field, Violation, rule
 from eksml.cluster.rules.job import Job
 from eksml.cluster.rules.nulls import nulls, strip_none
 from eksml.cluster.rules.pod import Pod
 from eksml.cluster.rules.ray_cluster import RayCluster
 from eksml.cluster.rules.shape import misshapen
+from eksml.cluster.vocabulary import GATES, RAY_API
 from eksml.errors import Problem
 
 __all__ = ["GATES", "Violation", "check", "check_pod", "strip_none"]
 
-_API_VERSION = "ray.io/v1"
 _CLUSTER_RULES = (
     *groups.RULES,
     *autoscaling.RULES,
@@ -151,6 +150,6 @@ def _shape(field: Field, kind: str) -> Iterator[Problem]:
 def _fields(shaped: tuple[Field, str]) -> Iterator[Problem]:
     field, kind = shaped
     version = field["apiVersion"]
-    if kind != "PodTemplateSpec" and version.given and version.value != _API_VERSION:
-        yield version.problem(f"{version.shown} is not {_API_VERSION}.", f"Write {_API_VERSION}.")
+    if kind != "PodTemplateSpec" and version.given and version.value != RAY_API:
+        yield version.problem(f"{version.shown} is not {RAY_API}.", f"Write {RAY_API}.")
     yield from misshapen(field.value, kind, field.path)

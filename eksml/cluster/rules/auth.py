@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from eksml.cluster.rules.field import rule
 from eksml.cluster.rules.ray_cluster import RayCluster
-from eksml.cluster.rules.syntax import DNS_1123, is_subdomain
+from eksml.cluster.syntax import DNS_1123, is_subdomain
 from eksml.errors import Problem
 
 _TOKEN_SINCE = (2, 52, 0)

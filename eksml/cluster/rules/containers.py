@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from eksml.cluster.rules.field import Field, rule
 from eksml.cluster.rules.pod import Pod, doubled
-from eksml.cluster.rules.syntax import DNS_1123, is_dns_1123
+from eksml.cluster.syntax import DNS_1123, is_dns_1123
 from eksml.errors import Problem
 
 _PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")

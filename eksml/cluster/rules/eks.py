@@ -10,13 +10,9 @@ from eksml.cluster.rules.containers import env_problems
 from eksml.cluster.rules.field import Field, rule
 from eksml.cluster.rules.groups import HEAD_GROUP
 from eksml.cluster.rules.ray_cluster import Group, RayCluster
-from eksml.cluster.rules.requests import (
-    NEURON_CORES,
-    NEURON_DEVICES,
-    asked_for,
-    resource_problems,
-)
+from eksml.cluster.rules.requests import asked_for, resource_problems
 from eksml.cluster.rules.volumes import mount_problems
+from eksml.cluster.vocabulary import NEURON_CORES, NEURON_DEVICES
 from eksml.errors import Problem
 
 _OPERATORS = ("app.kubernetes.io/name", "app.kubernetes.io/created-by")

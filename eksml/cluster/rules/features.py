@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eksml.cluster.rules.field import Field, rule
-from eksml.cluster.rules.head_state import ROCKSDB_GATE
 from eksml.cluster.rules.ray_cluster import RayCluster
+from eksml.cluster.vocabulary import CRON_GATE, HISTORY_GATE, POLICY_GATE, TLS_GATE
 from eksml.errors import Problem
-
-CRON_GATE = "RayCronJob"
-POLICY_GATE = "RayClusterNetworkPolicy"
-TLS_GATE = "RayClusterMTLS"
-HISTORY_GATE = "RayClusterHistoryServer"
-
-GATES = (CRON_GATE, POLICY_GATE, TLS_GATE, HISTORY_GATE, ROCKSDB_GATE)
-"""The operator's feature gates that are off unless somebody turned them on (KubeRay 1.7)."""
 
 _BY_FIELD = {
     "networkPolicy": POLICY_GATE,

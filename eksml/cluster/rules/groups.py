@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from eksml.cluster.rules.field import rule
 from eksml.cluster.rules.quantity import amount
 from eksml.cluster.rules.ray_cluster import RayCluster
-from eksml.cluster.rules.syntax import (
+from eksml.cluster.syntax import (
     DNS_1123,
     LABEL_KEY,
     LABEL_VALUE,

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from eksml.cluster.rules.field import Field, rule
 from eksml.cluster.rules.quantity import amount
 from eksml.cluster.rules.ray_cluster import RayCluster
+from eksml.cluster.vocabulary import ROCKSDB_GATE
 from eksml.errors import Problem
-
-ROCKSDB_GATE = "GCSFaultToleranceEmbeddedStorage"
 
 _ROCKSDB_SINCE = (2, 57, 0)
 _FT_ANNOTATION = "ray.io/ft-enabled"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from eksml.cluster.rules.field import Field, rule
-from eksml.cluster.rules.syntax import DNS_1035, is_dns_1035
 from eksml.cluster.rules.yaml_text import read_mapping
+from eksml.cluster.syntax import DNS_1035, is_dns_1035
 from eksml.errors import Problem
 
 SELECTOR_KEY = "ray.io/cluster"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eksml.cluster.rules.field import Field, rule
-from eksml.cluster.rules.syntax import DNS_1035, DNS_1123, is_dns_1035, is_dns_1123
+from eksml.cluster.syntax import DNS_1035, DNS_1123, is_dns_1035, is_dns_1123
 from eksml.errors import Problem
 
 LONGEST_NAME = {"RayCluster": 53, "RayJob": 47, "RayService": 47, "RayCronJob": 36}

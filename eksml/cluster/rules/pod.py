@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from eksml.cluster.rules.field import Field, rule
-from eksml.cluster.rules.syntax import (
+from eksml.cluster.syntax import (
     DNS_1123,
     LABEL_KEY,
     LABEL_VALUE,

@@ -9,14 +9,9 @@ from fractions import Fraction
 from eksml.cluster.rules.field import Field, rule
 from eksml.cluster.rules.pod import Pod
 from eksml.cluster.rules.quantity import amount
-from eksml.cluster.rules.syntax import is_label_key, nearest
+from eksml.cluster.syntax import is_label_key, nearest
+from eksml.cluster.vocabulary import EFA, GPU, HUGE_PAGES, NEURON_CORES, NEURON_DEVICES
 from eksml.errors import Problem
-
-GPU = "nvidia.com/gpu"
-EFA = "vpc.amazonaws.com/efa"
-NEURON_DEVICES = "aws.amazon.com/neuron"
-NEURON_CORES = "aws.amazon.com/neuroncore"
-HUGE_PAGES = "hugepages-2Mi"
 
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
 _DEVICES = {

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 
 from eksml.cluster.rules.field import Field, rule
 from eksml.cluster.rules.pod import Pod, doubled
-from eksml.cluster.rules.syntax import (
+from eksml.cluster.syntax import (
     LABEL_KEY,
     LABEL_VALUE,
     is_label_key,
     is_label_value,
     nearest,
 )
+from eksml.cluster.vocabulary import ACCELERATOR_TAINTS
 from eksml.errors import Problem
-
-_EXCLUSIVE_TAINTS = ("nvidia.com/gpu", "aws.amazon.com/neuron")
-"""What EKS taints device nodes with, without a value."""
 
 _KARPENTER = "karpenter"
 _NODE_GROUP = ("eks.amazonaws.com/capacityType", "eks.amazonaws.com/nodegroup")
@@ -147,7 +145,7 @@ def tolerations(pod: Pod) -> Iterator[Problem]:
             yield key.problem(f"{key.shown} is not the key of a taint.", LABEL_KEY)
         if not is_label_value(value.text):
             yield value.problem(f"{value.shown} is not the value of a taint.", LABEL_VALUE)
-        elif key.text in _EXCLUSIVE_TAINTS and operator == "Equal" and value.filled:
+        elif key.text in ACCELERATOR_TAINTS and operator == "Equal" and value.filled:
             yield value.problem(
                 f"{value.shown} does not tolerate {key.text}, a taint without a value.",
                 "Write operator: Exists and no value.",

@@ -24,7 +24,7 @@ from eksml.cluster.rules.pod_fields import POD_FIELDS
 from eksml.cluster.rules.quantity import amount
 from eksml.cluster.rules.ray_fields import RAY_FIELDS
 from eksml.cluster.rules.serve_fields import SERVE_FIELDS
-from eksml.cluster.rules.syntax import nearest
+from eksml.cluster.syntax import nearest
 from eksml.errors import Problem
 
 _BITS = {"int": 63, "int32": 31}

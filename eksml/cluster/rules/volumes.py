@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from eksml.cluster.rules.field import Field, rule
 from eksml.cluster.rules.pod import Pod, doubled
 from eksml.cluster.rules.quantity import amount
-from eksml.cluster.rules.syntax import DNS_1123, is_dns_1123, is_subdomain, nearest
+from eksml.cluster.syntax import DNS_1123, is_dns_1123, is_subdomain, nearest
 from eksml.errors import Problem
 
 _NAMED_SOURCES = (
