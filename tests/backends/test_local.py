@@ -228,7 +228,8 @@ def test_an_interrupted_node_has_its_notice_then_is_killed_and_replaced(
     assert [n.id for n in nodes_of(trio, "cpu", "draining")] == [node.id]
     rest = job.stdout.read()
     job.wait(timeout=60)
-    assert "gone: Node received SIGTERM; draining before shutdown." in rest
+    # Ray names the drain, or the raylet's own farewell where that arrives first.
+    assert "received SIGTERM" in rest.partition("gone: ")[2].splitlines()[0]
     assert time.monotonic() - began >= trio.spec.notice_s - 1, "a busy node has its whole notice"
     wait_until(lambda: nodes_of(trio, "cpu"), "a replacement")
     assert nodes_of(trio, "cpu")[0].id != node.id
