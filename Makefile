@@ -22,7 +22,7 @@ demo:  ## train on a local cluster, kill a node in the middle, see it finish all
 	@$(VENV)/python jobs/demo.py
 
 test:  ## all tests (ARGS="-k storage" for some)
-	@$(ENVIRONMENT) dev
+	@$(ENVIRONMENT) dev cpu
 	@$(VENV)/python -m pytest $(ARGS)
 
 lint:  ## style and formatting
@@ -40,11 +40,11 @@ bench:  ## each benchmark beside its bare peer
 	@$(VENV)/python benchmarks/train.py
 
 faults:  ## only the tests that kill, cut and damage
-	@$(ENVIRONMENT) dev
+	@$(ENVIRONMENT) dev cpu
 	@$(VENV)/python -m pytest tests/faults $(ARGS)
 
 docs:  ## run every snippet of the documents
-	@$(ENVIRONMENT) dev
+	@$(ENVIRONMENT) dev cpu
 	@$(VENV)/python -m pytest tests/test_docs.py $(ARGS)
 
 constraints:  ## pin the newest versions that fit together (constraints.txt)
