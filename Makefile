@@ -35,7 +35,7 @@ types:  ## mypy --strict
 	@$(VENV)/mypy
 
 bench:  ## each benchmark beside its bare peer
-	@$(ENVIRONMENT) dev
+	@$(ENVIRONMENT) dev cpu bench
 	@$(VENV)/python benchmarks/render.py
 	@$(VENV)/python benchmarks/train.py
 

@@ -41,9 +41,9 @@ def main() -> None:
     """Pin, and check that a machine with GPUs can live with it."""
     with tempfile.TemporaryDirectory() as folder:
         with_vllm, pins = Path(folder) / "vllm.txt", Path(folder) / "pins.txt"
-        resolve(["dev", "demo", "cpu"], None, with_vllm)
-        resolve(["dev", "demo"], with_vllm, pins)
-        resolve(["dev", "demo", "gpu"], pins, Path(folder) / "gpu.txt", cuda=True)
+        resolve(["dev", "demo", "bench", "cpu"], None, with_vllm)
+        resolve(["dev", "demo", "bench"], with_vllm, pins)
+        resolve(["dev", "demo", "bench", "gpu"], pins, Path(folder) / "gpu.txt", cuda=True)
         TARGET.write_text(HEADER + pins.read_text())
 
 
