@@ -27,7 +27,7 @@ def resolve(extras: list[str], within: Path | None, output: Path, *, cuda: bool 
         *(f"--extra={extra}" for extra in extras),
         *([f"--constraints={within}"] if within else []),
         "--python-version=3.11",
-        "--python-platform=x86_64-manylinux_2_28",
+        "--python-platform=x86_64-manylinux_2_31",
         "--no-annotate",
         "--no-header",
         f"--output-file={output}",
