@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from eksml.errors import CallError, EksmlError, InvalidSpec, Problem
 from eksml.runs import Run
 from eksml.runs.call import check_call, entry_name, pack
 from eksml.runs.driver import abandon, check_free, create
+from eksml.runs.here import run_here
 from eksml.runs.record import name_problem
 from eksml.runs.submit import submit
 from eksml.storage import URI
@@ -125,7 +124,9 @@ def train(
         budget_node_hours=job.budget_node_hours,
     )
     if target is None:
-        return _here(run, fn, settings, job, given, wait)
+        from eksml.training.engine import drive
+
+        return run_here(run, lambda: drive(run, fn, settings, job, given), wait=wait)
     try:
         submit(run, target, module=MODULE)
     except EksmlError as error:
@@ -190,34 +191,3 @@ def _portable(data: Mapping[str, Any]) -> dict[str, Any]:
             "cluster. Give a path, or a function that builds it: data=lambda: ray.data.read_…(…)."
         )
     return dict(data)
-
-
-def _here(
-    run: URI,
-    fn: Callable[..., Any],
-    config: Mapping[str, Any],
-    job: TrainJob,
-    data: Mapping[str, Any],
-    wait: bool,
-) -> Run:
-    """Train in this process: the driver in a thread, so that the caller can follow and stop it."""
-    from eksml.training.engine import drive
-
-    def work() -> None:
-        # What ended it is in the run's record, from where wait() raises it
-        with contextlib.suppress(Exception):
-            drive(run, fn, config, job, data)
-
-    driver = threading.Thread(target=work, name=f"eksml-{run.name}", daemon=True)
-    driver.start()
-    handle = Run(run)
-    if not wait:
-        return handle
-    try:
-        handle.wait()
-    except KeyboardInterrupt:
-        handle.cancel()
-        raise
-    finally:
-        driver.join()
-    return handle

@@ -16,6 +16,7 @@ from eksml.errors import StorageError, UnsupportedState
 from eksml.runs import ErrorRecord
 from eksml.runs.control import read_stop
 from eksml.runs.journal import Journal, source_name
+from eksml.runs.tee import tee
 from eksml.storage import URI, sweep
 from eksml.training import incarnation
 from eksml.training.agreement import agreement
@@ -27,7 +28,6 @@ from eksml.training.randomness import seed_all
 from eksml.training.rendezvous import Rendezvous
 from eksml.training.reporter import Reporter
 from eksml.training.steps import Loop, Stopped
-from eksml.training.tee import tee
 from eksml.training.writer import Writer
 
 Function = Callable[..., Any]
