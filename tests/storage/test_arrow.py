@@ -10,6 +10,9 @@ from pyarrow.fs import LocalFileSystem
 from eksml.storage import URI, arrow_filesystem
 from eksml.testing import FaultProxy, S3Server
 
+REFUSALS = 3
+"""In a row; after so many pyarrow gives a call up, unless it is told otherwise."""
+
 
 def test_what_pyarrow_writes_is_found_by_the_uri(root: URI) -> None:
     path, filesystem = arrow_filesystem(root)
@@ -26,10 +29,11 @@ def test_a_local_folder_needs_no_s3(tmp_path) -> None:
 def test_in_another_process_it_is_as_patient_as_here(
     s3_server: S3Server, bucket: URI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with FaultProxy(s3_server.endpoint, fail_503=0.2, reset=0.1) as proxy:
+    with FaultProxy(s3_server.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         path, filesystem = arrow_filesystem(bucket)
         travelled = pickle.loads(pickle.dumps(filesystem))
-        for index in range(40):
-            travelled.create_dir(f"{path}/{index}/")
-        assert proxy.faults["503"] + proxy.faults["reset"] > 5
+        for _ in range(REFUSALS):
+            proxy.once("503", method="PUT")
+        travelled.create_dir(f"{path}/folder/")
+        assert proxy.faults["503"] == REFUSALS
