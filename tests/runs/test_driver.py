@@ -20,7 +20,7 @@ from eksml.errors import (
     RunError,
     RunNameInUse,
 )
-from eksml.runs import Run, get_run, lease, list_runs
+from eksml.runs import Run, get_run, journal, lease, list_runs
 from eksml.runs.control import read_stop
 from eksml.runs.driver import Attempt, abandon, create
 from eksml.runs.record import ErrorRecord, read_record
@@ -29,12 +29,12 @@ from eksml.storage import URI, read_manifest
 RACERS = 4
 
 DRIVER = """
-import sys, time
+import sys
 from eksml.runs.driver import Attempt
 from eksml.storage import URI
 with Attempt(URI.parse(sys.argv[1])) as attempt:
     print(attempt.number, flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.read()
     attempt.write_result("done")
 """
 
@@ -43,9 +43,11 @@ def begin(root: URI, name: str = "digits", **job: object) -> URI:
     return create(root, name, verb="train", entry="jobs.fit", **job)  # type: ignore[arg-type]
 
 
-def start_driver(run: URI, seconds: float = 60.0) -> subprocess.Popen[str]:
+def start_driver(run: URI) -> subprocess.Popen[str]:
+    """A driver that works until its input is closed, as ``communicate`` does."""
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(run), str(seconds)],
+        [sys.executable, "-c", DRIVER, str(run)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -151,7 +153,7 @@ def test_a_stopped_driver_is_fenced_once_a_newer_attempt_exists(
     root: URI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(root)
-    zombie = start_driver(run, seconds=1.0)
+    zombie = start_driver(run)
     assert zombie.stdout is not None
     assert zombie.stdout.readline() == "1\n"
     zombie.send_signal(signal.SIGSTOP)
@@ -169,7 +171,9 @@ def test_a_stopped_driver_is_fenced_once_a_newer_attempt_exists(
 
 def test_of_racing_drivers_one_gets_the_run_and_the_others_are_told(root: URI) -> None:
     run = begin(root)
-    racers = [start_driver(run, seconds=4.0) for _ in range(RACERS)]
+    racers = [start_driver(run) for _ in range(RACERS)]
+    while sum(racer.poll() is None for racer in racers) > 1:
+        time.sleep(0.05)
     ends = [racer.communicate(timeout=60) for racer in racers]
     winners = [end for racer, end in zip(racers, ends, strict=True) if racer.returncode == 0]
     assert len(winners) == 1
@@ -204,6 +208,7 @@ def test_a_budget_counts_nodes_over_all_attempts(
     root: URI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "HEARTBEAT_S", 0.2)
+    monkeypatch.setitem(journal.FLUSH_S, "s3", journal.FLUSH_S["file"])
     run = begin(root, budget_node_hours=2 / 3600)
     began = time.monotonic()
     with pytest.raises(RunCancelled), Attempt(run) as attempt:

@@ -23,7 +23,7 @@ from eksml.runs.journal import Journal, source_name
 from eksml.runs.tail import Entry, Tail, metric_rows, parse, read, text_lines
 from eksml.storage import URI
 
-KILLS = 8
+KILLS = 4
 FLUSH_S = 30.0
 
 WRITER = """

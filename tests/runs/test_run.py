@@ -15,6 +15,7 @@ import pytest
 
 from eksml.errors import RunCancelled, RunError, RunFailed, RunInterrupted, RunNotFound
 from eksml.runs import Run, get_run, list_runs
+from eksml.runs import run as run_module
 from eksml.runs.display import Bar, View, clock
 from eksml.runs.driver import Attempt, create
 from eksml.runs.journal import Journal, source_name
@@ -61,7 +62,8 @@ def drive(run: URI, job: Callable[[Attempt], None] = work) -> threading.Thread:
 
 
 @pytest.fixture
-def run(root: URI) -> Run:
+def run(root: URI, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setitem(run_module.POLL_S, "s3", run_module.POLL_S["file"])
     return Run(create(root, "digits", verb="train", entry="jobs.fit"))
 
 
