@@ -48,7 +48,7 @@ def embedded_ray():
     """One Ray for all tests of this session that need one in their own process."""
     import ray
 
-    from eksml.training.engine import connect
+    from eksml.runs.connect import connect
 
     connect(num_cpus=8)
     yield

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from eksml.errors import CallError
 from eksml.runs.call import unpack
+from eksml.runs.connect import connect
 from eksml.runs.record import read_record
 from eksml.storage import URI
-from eksml.training.engine import connect, drive
+from eksml.training.engine import drive
 from eksml.training.job import TrainJob
 
 

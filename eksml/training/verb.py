@@ -175,7 +175,7 @@ def _target(demand: Demand, cluster: Cluster | Running | str | Path | None) -> R
         return target
     import ray
 
-    from eksml.training.engine import connect
+    from eksml.runs.connect import connect
 
     connect()
     preflight(demand, ray.nodes())
