@@ -69,6 +69,8 @@ def _tensor(array: pa.Array) -> np.ndarray[Any, Any] | None:
 def to_arrow(values: Any) -> pa.Array:
     """One column of a result as Arrow; what :func:`to_numpy` gives comes back as it was.
 
+    The values are copied: functions may use their arrays again for the next batch.
+
     Arrays with more than one axis become nested fixed-size lists, which Parquet, pandas and every
     other reader understand, unlike extension types. Lists take the type that their values have.
 
@@ -109,10 +111,10 @@ def _of_numpy(array: np.ndarray[Any, Any]) -> pa.Array:
     if array.dtype == object:
         return _of_values(list(array))
     if array.ndim == 1:
-        return pa.array(array)
+        return pa.array(array.copy())
     if 0 in array.shape[1:]:
         return pa.array(array.tolist())
-    result = pa.array(np.ascontiguousarray(array).reshape(-1))
+    result = pa.array(np.array(array, order="C").reshape(-1))
     for size in reversed(array.shape[1:]):
         result = pa.FixedSizeListArray.from_arrays(result, size)
     return result
