@@ -33,10 +33,10 @@ class View:
         if progress is None:
             return f"{self.record.name}: {self.state}"
         total = f"/{progress.total}" if progress.total else ""
-        parts = [f"{self.record.name}: {self.state}", f"step {progress.step}{total}"]
+        parts = [f"{self.record.name}: {self.state}", f"{progress.unit} {progress.step}{total}"]
         parts += [f"{key} {number(value)}" for key, value in shown_metrics(progress)]
-        if progress.samples_per_s:
-            parts.append(f"{progress.samples_per_s:,.0f} samples/s")
+        if progress.rate:
+            parts.append(progress.rate)
         if progress.seconds_left is not None and self.state == "running":
             parts.append(f"{clock(progress.seconds_left)} left")
         if progress.committed_step is not None:
@@ -122,8 +122,8 @@ class Bar(Silent):
         progress = view.progress or Progress(phase="")
         phase = progress.phase if view.state == "running" and progress.phase else view.state
         details = [f"{key} {number(value)}" for key, value in shown_metrics(progress)]
-        if progress.samples_per_s:
-            details.append(f"{progress.samples_per_s:,.0f} samples/s")
+        if progress.rate:
+            details.append(progress.rate)
         if progress.seconds_left is not None and view.state == "running":
             details.append(f"{clock(progress.seconds_left)} left")
         self._bar.update(

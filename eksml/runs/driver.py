@@ -65,11 +65,13 @@ def create(
     cluster: str | None = None,
     deadline_s: float | None = None,
     budget_node_hours: float | None = None,
+    again: bool = False,
 ) -> URI:
     """Write the record of a new run, or take an ended one of that name up again.
 
     A run that failed, was cancelled or interrupted goes on as a new attempt from its last
-    checkpoint. The new call's configuration, job and limits replace the old ones.
+    checkpoint; with ``again``, so does one that succeeded. The new call's configuration, job and
+    limits replace the old ones.
 
     Returns:
         The run's folder, its record ``pending``.
@@ -98,21 +100,21 @@ def create(
         write_record(run, record, if_absent=True)
         lease.write_lease(run, lease.Owner.here(0, preparing=True))
     except AlreadyExists:
-        _take_up(run, record)
+        _take_up(run, record, again)
     return run
 
 
-def check_free(run: URI) -> None:
+def check_free(run: URI, again: bool = False) -> None:
     """Ask whether :func:`create` may use this folder; it asks again itself.
 
     Raises:
-        RunNameInUse: A run of that name is going on, or has succeeded.
+        RunNameInUse: A run of that name is going on, or has succeeded (fine with ``again``).
     """
     try:
         state = state_of(run)
     except RunNotFound:
         return
-    if state == "succeeded":
+    if state == "succeeded" and not again:
         raise RunNameInUse(
             f"{run} has succeeded already. Choose another name, or delete the folder to start over."
         )
@@ -123,9 +125,9 @@ def check_free(run: URI) -> None:
         )
 
 
-def _take_up(run: URI, wanted: RunRecord) -> None:
+def _take_up(run: URI, wanted: RunRecord, again: bool) -> None:
     """Make an ended run pending again, as ``wanted`` asks."""
-    check_free(run)
+    check_free(run, again)
     old = read_record(run)
     lease.write_lease(run, lease.Owner.here(lease.last_attempt(run), preparing=True))
     clear_stop(run)

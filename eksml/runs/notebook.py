@@ -87,10 +87,10 @@ def _facts(view: View) -> list[str]:
     if progress is None:
         return []
     total = f" of {progress.total}" if progress.total else ""
-    facts = [f"step {progress.step}{total}"]
+    facts = [f"{progress.unit} {progress.step}{total}"]
     facts += [f"{key} {number(value)}" for key, value in shown_metrics(progress)]
-    if progress.samples_per_s:
-        facts.append(f"{progress.samples_per_s:,.0f} samples/s")
+    if progress.rate:
+        facts.append(progress.rate)
     if view.state == "running" and progress.seconds_left is not None:
         facts.append(f"{clock(progress.seconds_left)} left")
     return facts

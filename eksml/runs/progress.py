@@ -21,6 +21,8 @@ class Progress(BaseModel):
     step: int = 0
     total: int | None = None
     """Steps in all, where they are known."""
+    unit: str = "step"
+    """What is counted: ``step`` of training, ``row`` of a batch."""
     samples_per_s: float | None = None
     """Over the last few seconds, of all workers together."""
     seconds_left: float | None = None
@@ -32,6 +34,14 @@ class Progress(BaseModel):
     phase: str = "running"
     """What it does: ``starting``, ``restoring``, ``running``, ``saving``, …"""
     updated_s: float = Field(default_factory=time.time)
+
+    @property
+    def rate(self) -> str:
+        """The speed for people, empty where it is unknown: ``512 samples/s``."""
+        if not self.samples_per_s:
+            return ""
+        what = "samples" if self.unit == "step" else f"{self.unit}s"
+        return f"{self.samples_per_s:,.0f} {what}/s"
 
 
 def write_progress(run: URI, progress: Progress) -> None:

@@ -107,7 +107,7 @@ def _after(progress: Progress | None) -> str:
     if progress is None:
         return ""
     total = f" of {progress.total}" if progress.total else ""
-    return f" after step {progress.step}{total}"
+    return f" after {progress.unit} {progress.step}{total}"
 
 
 def _at(progress: Progress) -> str:

@@ -168,6 +168,27 @@ class Run:
         events = [entry.record for entry in read(self.uri / "events")]
         return receipt(events, now_s=None if self.state in ENDED else time.time())
 
+    def plan(self) -> dict[str, Any]:
+        """How the run was cut and sized before it began; empty for what has no plan (training)."""
+        try:
+            value: dict[str, Any] = (self.uri / "plan.json").read_json()
+        except NotFound:
+            return {}
+        return value
+
+    def errors(self) -> pd.DataFrame:
+        """Rows of a batch that failed when they were tried last: ``_file``, ``_place``, ``_error``
+        and what they held."""
+        import io
+
+        import pandas as pd
+
+        # <block>-<generation>.parquet: of a block, the newest counts
+        newest = {s.uri.name.partition("-")[0]: s.uri for s in (self.uri / "errors").list()}
+        found = [pd.read_parquet(io.BytesIO(uri.read_bytes())) for uri in newest.values()]
+        columns = ["_file", "_place", "_error"]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """The losses over the steps, as a matplotlib figure; also saved if ``path`` is given.
 

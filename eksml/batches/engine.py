@@ -1,0 +1,158 @@
+"""Drives a batch run: hands its blocks to the workers, follows them, and ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from eksml.batches import ledger, pipeline
+from eksml.batches.job import BatchJob
+from eksml.batches.meter import Meter
+from eksml.batches.models.base import Model
+from eksml.batches.plan import Sizes
+from eksml.batches.report import reasons, report
+from eksml.batches.sink import Sink
+from eksml.batches.sources.base import Source
+from eksml.batches.tally import ASKED_AFTER, Tally, pending
+from eksml.batches.worker import FAILURES, Assignment, Task, Told
+from eksml.errors import Damaged, NotFound, RunCancelled, RunFailed
+from eksml.runs import ErrorRecord
+from eksml.runs.driver import Attempt
+from eksml.storage import URI
+
+STOP_POLL_S = {"file": 0.5, "s3": 2.0}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All of a batch run: what is computed, from what, to where, and how."""
+
+    model: Model
+    source: Source
+    output: URI
+    job: BatchJob
+    sizes: Sizes
+    generation: int = 0
+    """How often failed rows were asked to be tried again."""
+    usd_per_node_hour: float | None = None
+
+
+def drive(run: URI, batch: Batch) -> None:
+    """Do what is left to do; leaves everything in the run's folder and the output.
+
+    Raises:
+        RunFailed: The model or the data failed as a whole, or too many rows did.
+        RunCancelled: It was asked to stop.
+        Fenced: Another process took the run over.
+    """
+    with Attempt(run) as attempt:
+        began_s = time.time()
+        blocks = {block.index: block for block in ledger.load(run)}
+        done = {one.key: one for one in ledger.read_all(run)}
+        tally = Tally(blocks)
+        for one in done.values():
+            tally.add(one)
+        with Meter(attempt, tally, batch.sizes) as meter:
+            while left := pending(blocks.values(), done, batch.generation):
+                for told in _round(attempt, batch, [Task(key, blocks[key.block]) for key in left]):
+                    done[told.done.key] = told.done
+                    meter.add(told)
+                    _check_errors(run, tally, batch.job, after=ASKED_AFTER)
+        _check_errors(run, tally, batch.job, after=1)
+        attempt.write_result(
+            report(
+                run,
+                tally,
+                output=batch.output,
+                seconds=time.time() - began_s,
+                node_hours=meter.node_hours,
+                busy=meter.busy,
+                usd_per_node_hour=batch.usd_per_node_hour,
+            )
+        )
+
+
+def _round(attempt: Attempt, batch: Batch, tasks: list[Task]) -> Iterator[Told]:
+    """Send blocks through the workers; gives receipts as they come.
+
+    Ends early where the machine that Ray Data ran on is lost: what is left is done in another
+    round.
+    """
+    import ray
+
+    assignment = Assignment(
+        run=attempt.run,
+        attempt=attempt.number,
+        source=batch.source,
+        model=batch.model,
+        sink=Sink(batch.output, batch.job.format, batch.job.partition_by),
+        keep=batch.job.keep,
+        max_failures=batch.job.max_failures,
+    )
+    actor, receipts = pipeline.start(assignment, batch.sizes, tasks)
+    try:
+        with _stopping(attempt, actor):
+            for reference in receipts:
+                yield Told.parse(ray.get(reference))
+    except ray.exceptions.RayError as error:
+        if found := _explained(attempt, error):
+            raise found from error
+    finally:
+        ray.kill(actor)
+
+
+@contextlib.contextmanager
+def _stopping(attempt: Attempt, actor: Any) -> Iterator[None]:
+    """End the workers once the run is asked to stop, or belongs to somebody else."""
+    import ray
+
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(STOP_POLL_S[attempt.run.scheme]):
+            with contextlib.suppress(Exception):
+                if attempt.fenced or attempt.stop_requested():
+                    ray.kill(actor)
+                    return
+
+    thread = threading.Thread(target=watch, name="eksml-batch-stop", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _explained(attempt: Attempt, error: Exception) -> Exception | None:
+    """The error as its user should see it; None if only a machine was lost."""
+    import ray
+
+    attempt.check_fenced()
+    if stop := attempt.stop_requested():
+        return RunCancelled(f"{attempt.run.name} was stopped: {stop.stop}.")
+    note = attempt.run / FAILURES / f"{attempt.number:06d}.json"
+    try:
+        failure = ErrorRecord.model_validate(note.read_json())
+    except (NotFound, Damaged, ValueError):
+        if isinstance(error, ray.exceptions.RayActorError):
+            return None
+        return RunFailed(f"{attempt.run.name} failed: {error}")
+    attempt.fail(failure)
+    return RunFailed(f"{failure.traceback}\n\n{attempt.run.name} failed in a worker.")
+
+
+def _check_errors(run: URI, tally: Tally, job: BatchJob, *, after: int) -> None:
+    """Stop a run most of whose rows fail, before all money is spent on it."""
+    if tally.rows + tally.errors < after or tally.error_share <= job.max_error_share:
+        return
+    most = next(iter(reasons(run).items()), ("unknown", 0))
+    raise RunFailed(
+        f"{tally.errors:,} of {tally.rows + tally.errors:,} rows failed, more than "
+        f"max_error_share={job.max_error_share:g} allows. Most often ({most[1]:,}): {most[0]} "
+        "Mend it and call again with retry_errors=True, or allow more. What is done stays done."
+    )

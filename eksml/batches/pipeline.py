@@ -1,0 +1,100 @@
+"""Ray Data does the blocks: an actor pool that grows and shrinks, and brings back killed workers.
+
+It runs in an actor of its own, so that its settings stay out of the caller's process, and so that
+ending that actor ends everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from eksml.batches.plan import Sizes
+from eksml.batches.worker import Assignment, Task, Worker
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How Ray Data is to run the workers."""
+
+    sizes: Sizes
+
+    def remote_args(self) -> dict[str, Any]:
+        """Ray's arguments for one worker."""
+        given = dict(self.sizes.resources)
+        found: dict[str, Any] = {"num_cpus": given.pop("CPU", 0)}
+        if gpus := given.pop("GPU", 0):
+            found["num_gpus"] = gpus
+        if memory := given.pop("memory", 0):
+            found["memory"] = memory
+        if given:
+            found["resources"] = given
+        # A worker that is killed starts again, and its blocks go to another, as often as it takes:
+        # tries.py ends what cannot end well
+        return {**found, "max_restarts": -1, "max_task_retries": -1}
+
+    def strategy(self, blocks: int) -> Any:
+        """The pool: from the least to the most workers, as the blocks that wait for one ask."""
+        from ray.data import ActorPoolStrategy
+
+        least, most = self.sizes.workers
+        calls = max(1, min(self.sizes.blocks_in_flight, -(-blocks // least)))
+        return ActorPoolStrategy(
+            min_size=least,
+            max_size=max(least, min(most, blocks)),
+            max_concurrent_calls_per_actor=calls,
+            max_tasks_in_flight_per_actor=calls + 1,
+            enable_true_multi_threading=True,
+        )
+
+
+def start(assignment: Assignment, sizes: Sizes, tasks: list[Task]) -> tuple[Any, Any]:
+    """Begin to do the tasks.
+
+    Returns:
+        The actor, and a generator of references to texts of ``Told``, in the order of their
+        completion. Ending the actor (``ray.kill``) ends all of it.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # Beside its driver: on a spot node it would be one more thing to lose
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor_class: Any = ray.remote(_Pipeline)
+    actor = actor_class.options(num_cpus=0, scheduling_strategy=here).remote()
+    run = actor.run.options(num_returns="streaming")
+    return actor, run.remote(assignment, Pool(sizes), [task.to_text() for task in tasks])
+
+
+class _Pipeline:
+    def run(self, assignment: Assignment, pool: Pool, tasks: list[str]) -> Iterator[str]:
+        """Do the tasks, and tell of each that is done."""
+        import ray.data
+
+        _settings()
+        dataset = ray.data.from_items(
+            [{"task": task} for task in tasks], override_num_blocks=len(tasks)
+        ).map_batches(
+            Worker,
+            fn_constructor_args=(assignment,),
+            batch_size=None,
+            compute=pool.strategy(len(tasks)),
+            **pool.remote_args(),
+        )
+        for row in dataset.iter_rows():
+            yield row["done"]
+
+
+def _settings() -> None:
+    import logging
+
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.verbose_stats_logs = False
+    # Waiting for a GPU node to boot is no failure, nor is a block that takes hours
+    context.execution_no_progress_timeout_s = -1
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -1,0 +1,244 @@
+"""``eksml.batch``: check everything, cut the input, then compute here or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from eksml import env
+from eksml.batches import ledger
+from eksml.batches.asked import Asked, check_same, checked, inventory_of
+from eksml.batches.engine import Batch, drive
+from eksml.batches.plan import Cut, cut, size
+from eksml.batches.price import usd_per_node_hour
+from eksml.batches.sink import claim, release
+from eksml.cluster.preflight import Offer, offers_of
+from eksml.errors import EksmlError, RunNotFound
+from eksml.runs import Run
+from eksml.runs.call import pack
+from eksml.runs.driver import abandon, check_free, create, new_name
+from eksml.runs.here import run_here
+from eksml.runs.pickling import check_picklable
+from eksml.runs.record import RECORD, read_record
+from eksml.runs.submit import submit
+from eksml.storage import URI
+
+if TYPE_CHECKING:
+    from eksml.backends import Running
+    from eksml.batches.sources.base import Inventory
+    from eksml.cluster import Cluster
+
+MODULE = "eksml.batches"
+PLAN = "plan.json"
+Place = str | Path | URI
+
+
+def batch(
+    model: Any,
+    data: Any,
+    output: Place,
+    *,
+    workers: int | tuple[int, int] | None = None,
+    resources: dict[str, float] | None = None,
+    format: Literal["parquet", "jsonl"] = "parquet",
+    keep: Sequence[str] | None = None,
+    partition_by: Sequence[str] = (),
+    rows_per_file: int | None = None,
+    max_error_share: float = 0.1,
+    max_failures: int = 3,
+    id_column: str | None = None,
+    retry_errors: bool = False,
+    storage: Place | None = None,
+    name: str | None = None,
+    cluster: Cluster | Running | str | Path | None = None,
+    working_dir: str | Path | None = None,
+    deadline_s: float | None = None,
+    budget_node_hours: float | None = None,
+    wait: bool = True,
+) -> Run:
+    """Compute a model over data: every row once, whatever is killed.
+
+    >>> llm = eksml.batches.llm("Qwen/Qwen3-8B", prompt="Summarise: {text}")   # doctest: +SKIP
+    >>> eksml.batch(llm, "s3://bucket/reviews", "s3://bucket/summaries")       # doctest: +SKIP
+
+    A run that was killed, cancelled or failed goes on when it is called again by its name, and
+    computes only what has no committed output. Rows that fail are in ``run.errors()`` with the
+    reason; they do not stop the run unless they are too many.
+
+    Args:
+        model: ``eksml.batches.llm(…)``, ``torch_module(…)``, ``endpoint(…)``; or a class with
+            ``__call__(batch)``, from a dictionary of numpy arrays to another one, or a function.
+        data: Where the rows are: a file, a folder, a pattern or a list of them, local or in S3; or
+            ``eksml.batches.parquet(…)`` and its like, with columns and filters.
+        output: The folder for the results, empty or not there yet.
+        workers: Processes that hold the model; a number or (least, most). None: one to as many as
+            the cluster has room for.
+        resources: Of each worker, by Ray's names. None: what the model says.
+        format: Of the output's files.
+        keep: Input columns that the output has beside the model's. None: all.
+        partition_by: Input columns that become folders of the output.
+        rows_per_file: Also what is committed at once. None: chosen, see ``run.plan()``.
+        max_error_share: Share of failed rows above which the run stops.
+        max_failures: Times that rows may take their worker down before they count as failed.
+        id_column: A column whose values have to be unique; that is checked beforehand.
+        retry_errors: Try the failed rows of an ended run once more.
+        storage: Folder or ``s3://bucket/prefix`` for the run; EKSML_STORAGE or ``~/.eksml/runs``.
+        name: The run's; made up unless given.
+        cluster: Where to compute: a cluster that is up (its specification, YAML file, name or Jobs
+            API address). None: the running Ray, or one that is started in this process.
+        working_dir: Folder to take along to a cluster.
+        deadline_s: Seconds after which the run stops.
+        budget_node_hours: Node-hours after which it stops.
+        wait: Follow it to its end, with a progress bar.
+
+    Returns:
+        The run. Its ``result()`` is the report; ``plan()`` and ``errors()`` tell the rest.
+
+    Raises:
+        InvalidSpec: Arguments, the model or the data are wrong; says all that is.
+        CallError: The model cannot travel; names the variable that is to blame.
+        NotFound, AccessDenied, StorageUnavailable: A place cannot be used.
+        ClusterNotUp, DoesNotFit: The cluster is not there, or can never place a worker.
+        RunNameInUse: A run of that name is going on or has succeeded, or the output is another
+            run's.
+        RunFailed, RunCancelled, RunInterrupted: How it ended, with ``wait``.
+    """
+    asked = checked(
+        model,
+        data,
+        output,
+        name,
+        env.STORAGE() if storage is None else storage,
+        workers=workers,
+        resources=resources,
+        format=format,
+        keep=keep,
+        partition_by=partition_by,
+        rows_per_file=rows_per_file,
+        max_error_share=max_error_share,
+        max_failures=max_failures,
+        id_column=id_column,
+        deadline_s=deadline_s,
+        budget_node_hours=budget_node_hours,
+    )
+    check_picklable(asked.model, "the model")
+    asked.root.check_writable()
+    run = asked.root / (name or new_name("batch"))
+    check_free(run, again=retry_errors)
+    begun = ledger.meta_of(run) if (run / RECORD).exists() else None
+    if begun is not None:
+        check_same(asked, begun["identity"])
+    inventory = None if begun is not None else inventory_of(asked)
+    asked.output.check_writable()
+    claimed = claim(asked.output, run)
+    try:
+        target, offers = _target(cluster)
+        shape = Cut(**begun["cut"]) if begun else _cut(run, asked, inventory, offers)
+        made = _made(run, asked, shape, target, offers, retry_errors)
+        return _begin(run, made, target, working_dir, retry_errors, wait)
+    finally:
+        if claimed and not (run / RECORD).exists():
+            release(asked.output)  # nothing began, so the folder is nobody's
+
+
+def _target(
+    cluster: Cluster | Running | str | Path | None,
+) -> tuple[Running | None, tuple[Offer, ...]]:
+    """The cluster to compute on and what it offers; None for this process's own Ray."""
+    from eksml import backends
+
+    target = backends.of(cluster)
+    if target is not None:
+        return target, target.offers()
+    import ray
+
+    from eksml.runs.connect import connect
+
+    connect()
+    return None, offers_of(ray.nodes())
+
+
+def _cut(run: URI, asked: Asked, inventory: Inventory | None, offers: Sequence[Offer]) -> Cut:
+    """Cut the input, and write that down for good."""
+    assert inventory is not None
+    sizing = asked.model.sizing()
+    shape, blocks = cut(asked.job, sizing, inventory, offers)
+    size(asked.job, sizing, shape, offers)  # refuses before anything is written
+    (run / ledger.LEDGER).delete(recursive=True)  # of a call that was killed before it began
+    ledger.save(run, blocks, {"identity": asked.identity(), "cut": asdict(shape)})
+    return shape
+
+
+def _made(
+    run: URI,
+    asked: Asked,
+    shape: Cut,
+    target: Running | None,
+    offers: Sequence[Offer],
+    retry_errors: bool,
+) -> Batch:
+    """All of the run, sized for where it is computed."""
+    sizes = size(asked.job, asked.model.sizing(), shape, offers)
+    (run / PLAN).write_json(asdict(shape) | sizes.to_dict())
+    return Batch(
+        asked.model,
+        asked.source,
+        asked.output,
+        asked.job,
+        sizes,
+        generation=_generation(run, retry_errors),
+        usd_per_node_hour=usd_per_node_hour(target.spec if target else None, sizes, offers),
+    )
+
+
+def _generation(run: URI, retry_errors: bool) -> int:
+    """How often failed rows are to be tried again in all."""
+    try:
+        before = int(read_record(run).spec.get("generation", 0))
+    except RunNotFound:
+        return 0
+    return before + retry_errors
+
+
+def _begin(
+    run: URI,
+    made: Batch,
+    target: Running | None,
+    working_dir: str | Path | None,
+    again: bool,
+    wait: bool,
+) -> Run:
+    """Write the record and start the driver."""
+    call = None
+    if target is not None:
+        parts = {"model": made.model, "source": made.source}
+        call = pack(drive, parts, run.parent, working_dir=working_dir)
+    create(
+        run.parent,
+        run.name,
+        verb="batch",
+        entry=str(made.model.describe().get("name", type(made.model).__name__)),
+        config={"data": made.source.describe(), "output": str(made.output)},
+        spec={
+            "job": made.job.model_dump(),
+            "sizes": made.sizes.to_dict(),
+            "generation": made.generation,
+            "usd_per_node_hour": made.usd_per_node_hour,
+            "call": str(call) if call else None,
+            "output": str(made.output),
+        },
+        cluster=target.name if target else None,
+        deadline_s=made.job.deadline_s,
+        budget_node_hours=made.job.budget_node_hours,
+        again=again,
+    )
+    if target is None:
+        return run_here(run, lambda: drive(run, made), wait=wait)
+    try:
+        submit(run, target, module=MODULE)
+    except EksmlError as error:
+        abandon(run, error)
+        raise
+    return Run(run).wait() if wait else Run(run)
