@@ -23,6 +23,7 @@ from eksml.batches.sources.lines import (
     sample_of,
 )
 from eksml.batches.sources.parallel import look_into
+from eksml.batches.sources.schemas import check_names
 from eksml.batches.sources.selected import Selected
 from eksml.errors import InvalidSpec, Problem
 from eksml.storage import URI, Stat
@@ -93,6 +94,8 @@ def _seen(file: Stat, lines: Lines) -> tuple[str, pa.Schema, int]:
 
     try:
         names, rows = list(_names(lines)), lines.part(1, len(lines))
+        if problems := check_names(str(file.uri), names):
+            raise InvalidSpec(problems, "the input")
         quotes = _odd(rows)
         if quotes.any():
             place = rows.places[int(quotes.argmax())]

@@ -102,6 +102,8 @@ def _same(value: Any, named: str | None) -> bool:
     """Whether a folder's name says what the table's log says of it."""
     import pyarrow as pa
 
+    if value is None or named is None:
+        return value is named
     known = pa.scalar(value)
     try:
         return bool(known == partitions.scalar(named, known.type))

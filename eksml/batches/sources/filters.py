@@ -48,7 +48,7 @@ def normal(value: Any) -> tuple[tuple[Condition, ...], ...] | None:
     return tuple(tuple(_frozen(each) for each in alternative) for alternative in alternatives)
 
 
-Filter = Annotated[tuple[tuple[Condition, ...], ...] | None, PlainValidator(normal)]
+Filter = Annotated[Any, PlainValidator(normal)]
 """The field of a source."""
 
 

@@ -56,7 +56,7 @@ def source_of(data: Paths | Source) -> Source:
         return data  # type: ignore[return-value]
     paths: list[Any] = list(data) if isinstance(data, list | tuple) else [data]
     if not paths or not all(isinstance(path, str | os.PathLike) for path in paths):
-        told = f"a {type(data).__name__} is no data." if paths else "the list is empty."
+        told = f"{data!r:.80} is no path or source." if paths else "the list is empty."
         raise _refusal(told, "Give a path, several, or a source such as eksml.batches.parquet(…).")
     if len(paths) == 1 and (make := _table(os.fspath(paths[0]))):
         return make(paths[0])

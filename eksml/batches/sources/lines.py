@@ -121,6 +121,8 @@ def inventory_of(
 
 def _range(stream: Any, piece: Piece) -> tuple[bytes, int]:
     """The bytes of the lines that begin in a piece, and where they are in the file."""
+    if piece.start >= piece.stop:
+        return b"", piece.start
     # A line begins where the byte before it is a line feed
     before = max(piece.start - 1, 0)
     data: bytes = stream.read_at(piece.stop - before, before)

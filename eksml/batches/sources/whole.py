@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 Made = TypeVar("Made")
+_OBJECT = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
 
 
 def pieces_of(files: list[Stat], rows: int | None) -> tuple[Piece, ...]:
@@ -28,7 +30,8 @@ def decoded(decode: Callable[[], Made]) -> tuple[Made | None, str | None]:
     except MissingExtra:
         raise
     except Exception as error:
-        return None, f"{type(error).__name__}: {first_line(error)}"
+        # Without the place in memory, which would make each run's errors others
+        return None, _OBJECT.sub("the file", f"{type(error).__name__}: {first_line(error)}")
 
 
 def library(name: str, extra: str) -> ModuleType:
