@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from eksml.batches.blocks import FILE, PLACE
 from eksml.batches.models.arrays import to_arrow, to_numpy
 from eksml.batches.models.base import EngineDied
-from eksml.batches.models.callable import function
+from eksml.batches.models.callable import callable_model
 from eksml.batches.models.isolation import PROBES, SUSPICIOUS, isolate
 from eksml.errors import InvalidSpec
 
@@ -37,12 +37,12 @@ class Scale:
 
 
 def problems_of(target: Any, schema: pa.Schema = ROWS.schema, **options: Any) -> str:
-    return "\n".join(str(problem) for problem in function(target, **options).check(schema))
+    return "\n".join(str(problem) for problem in callable_model(target, **options).check(schema))
 
 
 def test_a_class_is_made_once_and_computes_batches_in_the_rows_order() -> None:
     before = Scale.made
-    loaded = function(Scale, arguments={"factor": 3.0}, batch_rows=4).load()
+    loaded = callable_model(Scale, arguments={"factor": 3.0}, batch_rows=4).load()
     for _ in range(2):
         outcome = loaded.compute(ROWS)
         assert outcome.columns.to_pydict() == {"y": [3.0 * x for x in range(10)]}
@@ -59,18 +59,18 @@ def test_a_function_sees_only_its_columns_and_never_those_of_the_engine() -> Non
         return {"n": np.arange(seen[-1][1])}
 
     table = ROWS.append_column(FILE, pa.array(["f"] * 10)).append_column(PLACE, pa.array(range(10)))
-    function(look, batch_rows=4).load().compute(table)
-    function(look, columns="text", batch_rows=100).load().compute(table)
+    callable_model(look, batch_rows=4).load().compute(table)
+    callable_model(look, columns="text", batch_rows=100).load().compute(table)
     assert seen == [({"x", "text"}, 4), ({"x", "text"}, 4), ({"x", "text"}, 2), ({"text"}, 10)]
 
 
 def test_an_instance_is_used_as_it_is_and_a_function_gets_its_arguments() -> None:
-    assert function(Scale(5.0)).load().compute(ROWS).columns["y"][1].as_py() == 5.0
+    assert callable_model(Scale(5.0)).load().compute(ROWS).columns["y"][1].as_py() == 5.0
 
     def add(batch: dict[str, np.ndarray], amount: int) -> dict[str, Any]:
         return {"y": batch["x"] + amount}
 
-    loaded = function(add, arguments={"amount": 7}).load()
+    loaded = callable_model(add, arguments={"amount": 7}).load()
     assert loaded.compute(ROWS).columns["y"].to_pylist() == list(range(7, 17))
 
 
@@ -80,7 +80,7 @@ def test_bad_rows_become_errors_with_nulls_and_the_others_are_computed() -> None
             raise ValueError(f"cannot take {batch['x'][batch['x'] % 4 == 3][0]}")
         return {"y": batch["x"] + 1, "pair": np.stack([batch["x"], batch["x"]], axis=1)}
 
-    outcome = function(invert, batch_rows=8).load().compute(ROWS)
+    outcome = callable_model(invert, batch_rows=8).load().compute(ROWS)
     assert outcome.errors == {3: "ValueError: cannot take 3", 7: "ValueError: cannot take 7"}
     assert outcome.columns["y"].to_pylist() == [1, 2, 3, None, 5, 6, 7, None, 9, 10]
     assert outcome.columns["pair"].to_pylist()[2:4] == [[2, 2], None]
@@ -115,7 +115,7 @@ def test_a_function_that_is_broken_for_every_row_is_not_called_for_each() -> Non
         raise KeyError("label")
 
     table = pa.table({"x": range(4096)})
-    outcome = function(broken, batch_rows=4096).load().compute(table)
+    outcome = callable_model(broken, batch_rows=4096).load().compute(table)
     assert outcome.errors == dict.fromkeys(range(4096), "KeyError: 'label'")
     assert len(calls) <= 2 * SUSPICIOUS + math.log2(4096) + 1 + PROBES
     assert outcome.columns.num_rows == 4096
@@ -128,7 +128,7 @@ def test_many_bad_rows_that_fail_alike_do_not_take_good_ones_with_them() -> None
             raise ValueError("too small")
         return {"y": batch["x"]}
 
-    outcome = function(picky, batch_rows=256).load().compute(pa.table({"x": range(256)}))
+    outcome = callable_model(picky, batch_rows=256).load().compute(pa.table({"x": range(256)}))
     assert sorted(outcome.errors) == list(range(100))
 
 
@@ -138,7 +138,7 @@ def test_rows_that_all_fail_have_the_columns_of_those_before() -> None:
             raise ValueError("negative")
         return {"y": batch["x"] / 2}
 
-    loaded = function(picky, batch_rows=1).load()
+    loaded = callable_model(picky, batch_rows=1).load()
     loaded.compute(ROWS)
     outcome = loaded.compute(pa.table({"x": [-1, -2]}))
     assert outcome.columns.to_pydict() == {"y": [None, None]}
@@ -164,19 +164,19 @@ def test_a_result_that_is_no_dictionary_of_columns_stops_the_run(result: Any, to
         return result
 
     with pytest.raises(InvalidSpec) as refused:
-        function(wrong).load().compute(ROWS)
+        callable_model(wrong).load().compute(ROWS)
     assert told in str(refused.value)
     assert "wrong" in str(refused.value)
 
 
 def test_all_that_is_wrong_with_a_result_is_told_at_once() -> None:
     with pytest.raises(InvalidSpec) as refused:
-        function(lambda batch: {"a": [1], "b": 2}).load().compute(ROWS)
+        callable_model(lambda batch: {"a": [1], "b": 2}).load().compute(ROWS)
     assert len(refused.value.problems) == 2
 
 
 def test_a_result_with_other_columns_than_before_stops_the_run() -> None:
-    loaded = function(lambda batch: {str(batch["x"][0]): batch["x"]}).load()
+    loaded = callable_model(lambda batch: {str(batch["x"][0]): batch["x"]}).load()
     loaded.compute(ROWS)
     with pytest.raises(InvalidSpec, match="returned the columns 5, before: 0"):
         loaded.compute(ROWS.slice(5))
@@ -189,7 +189,7 @@ def test_a_function_may_use_its_output_array_again() -> None:
         np.multiply(batch["x"], 2, out=out)
         return {"y": out}
 
-    columns = function(double, batch_rows=2).load().compute(ROWS).columns
+    columns = callable_model(double, batch_rows=2).load().compute(ROWS).columns
     assert columns["y"].to_pylist() == [2 * x for x in range(10)]
 
 
@@ -198,9 +198,9 @@ def test_types_of_batches_are_widened_to_one() -> None:
         first = batch["x"][0]
         return {"y": [1] if first == 0 else [2.5] if first == 1 else [None]}
 
-    columns = function(varying, batch_rows=1).load().compute(ROWS.slice(0, 3)).columns
+    columns = callable_model(varying, batch_rows=1).load().compute(ROWS.slice(0, 3)).columns
     assert columns["y"].to_pylist() == [1.0, 2.5, None]
-    texts = function(lambda b: {"y": ["a"] if b["x"][0] else [1]}, batch_rows=1).load()
+    texts = callable_model(lambda b: {"y": ["a"] if b["x"][0] else [1]}, batch_rows=1).load()
     with pytest.raises(InvalidSpec, match="do not go with"):
         texts.compute(ROWS)
 
@@ -212,7 +212,7 @@ def test_a_lost_accelerator_ends_the_worker_and_is_no_error_of_rows() -> None:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
     with pytest.raises(EngineDied, match="device-side assert"):
-        function(lost).load().compute(ROWS)
+        callable_model(lost).load().compute(ROWS)
 
 
 def test_an_init_that_raises_says_which_class_and_why() -> None:
@@ -225,7 +225,7 @@ def test_an_init_that_raises_says_which_class_and_why() -> None:
     with pytest.raises(
         InvalidSpec, match=r"Late could not be made: OSError: no such file: weights"
     ):
-        function(Late).load()
+        callable_model(Late).load()
 
 
 class NotCallable:
@@ -255,15 +255,15 @@ def test_all_problems_are_told_at_once() -> None:
 
 def test_wrong_options_are_refused_together() -> None:
     with pytest.raises(InvalidSpec) as refused:
-        function(Scale, batch_rows=0, resources={"CPU": -1.0})
+        callable_model(Scale, batch_rows=0, resources={"CPU": -1.0})
     assert len(refused.value.problems) == 2
 
 
 def test_models_that_compute_alike_describe_themselves_alike() -> None:
-    one = function(Scale, arguments={"factor": 2}, batch_rows=1).describe()
-    assert function(Scale, arguments={"factor": 2}, resources={"GPU": 1}).describe() == one
-    assert function(Scale, arguments={"factor": 3}).describe() != one
-    assert function(Scale, arguments={"factor": 2}, columns="x").describe() != one
+    one = callable_model(Scale, arguments={"factor": 2}, batch_rows=1).describe()
+    assert callable_model(Scale, arguments={"factor": 2}, resources={"GPU": 1}).describe() == one
+    assert callable_model(Scale, arguments={"factor": 3}).describe() != one
+    assert callable_model(Scale, arguments={"factor": 2}, columns="x").describe() != one
 
 
 # --- Arrow and numpy

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
-import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, PrivateAttr
 
 from eksml.batches.models.base import Sizing
-from eksml.batches.models.batched import Function, LoadedFunction
+from eksml.batches.models.batched import Function, LoadedFunction, made
 from eksml.batches.models.columns import as_names, missing
 from eksml.batches.models.fingerprint import fingerprint
-from eksml.batches.models.isolation import tell
 from eksml.cluster.problems import Spec
-from eksml.errors import CallError, EksmlError, InvalidSpec, Problem
+from eksml.errors import CallError, Problem
 from eksml.runs.call import entry_name
 from eksml.runs.credentials import check_config
 from eksml.runs.pickling import check_picklable
@@ -28,7 +26,7 @@ MIN_ROWS_PER_BLOCK = 1024
 
 
 class CallableModel(Spec):
-    """What a user's own Python computes. Made by :func:`function`."""
+    """What a user's own Python computes. Made by :func:`callable_model`."""
 
     target: Any
     """A class, whose instances are made once in each worker; a function; or an instance."""
@@ -52,7 +50,7 @@ class CallableModel(Spec):
             self._code = fingerprint((self.target, self.arguments))
         return {
             "kind": "callable",
-            "target": entry_name(self.target),
+            "name": entry_name(self.target),
             "arguments": {name: _readable(value) for name, value in self.arguments.items()},
             "columns": None if self.columns is None else list(self.columns),
             "fingerprint": self._code,
@@ -80,16 +78,8 @@ class CallableModel(Spec):
         Raises:
             InvalidSpec: ``__init__`` raised; the exception is its cause.
         """
-        began = time.perf_counter()
         name = entry_name(self.target)
-        try:
-            call = self._call()
-        except EksmlError:
-            raise
-        except Exception as error:
-            problem = Problem("model", f"{name} could not be made: {tell(error)}.")
-            raise InvalidSpec([problem], name) from error
-        load_s = time.perf_counter() - began
+        call, load_s = made(name, self._call)
         return LoadedFunction(call, name, self.columns, self.batch_rows, load_s)
 
     def _call(self) -> Function:
@@ -102,7 +92,7 @@ class CallableModel(Spec):
         return lambda batch: self.target(batch, **self.arguments)
 
 
-def function(
+def callable_model(
     target: Any,
     *,
     columns: str | list[str] | None = None,
@@ -114,7 +104,7 @@ def function(
 
     >>> def shout(batch):
     ...     return {"loud": [text.upper() for text in batch["text"]]}
-    >>> eksml.batch(function(shout, batch_rows=64), "texts/", "loud/")      # doctest: +SKIP
+    >>> eksml.batch(callable_model(shout, batch_rows=64), "texts/", "loud/")      # doctest: +SKIP
 
     It gets a dictionary of numpy arrays of one length (see
     :func:`eksml.batches.models.arrays.to_numpy`; they may be read-only) and returns a dictionary of
