@@ -19,6 +19,7 @@ _HOMES = {
     "Context": "eksml.training",
     "EksmlError": "eksml.errors",
     "Run": "eksml.runs",
+    "batch": "eksml.batches",
     "cpu": "eksml.cluster",
     "get_run": "eksml.runs",
     "gpu": "eksml.cluster",
@@ -30,6 +31,7 @@ _HOMES = {
 __all__ = ["__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
+    from eksml.batches import batch as batch
     from eksml.cluster import Cluster as Cluster
     from eksml.cluster import cpu as cpu
     from eksml.cluster import gpu as gpu

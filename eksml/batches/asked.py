@@ -63,7 +63,7 @@ def checked(model: Any, data: Any, output: Any, name: Any, storage: Any, **field
 
     made = (
         attempt("model", lambda: model_of(model)),
-        attempt("data", lambda: source_of(data)),
+        attempt("data", lambda: source_of(str(data) if isinstance(data, URI) else data)),
         attempt("output", lambda: URI.parse(output)),
         attempt("job", lambda: BatchJob(**fields)),
         attempt("storage", lambda: URI.parse(storage)),
@@ -103,17 +103,19 @@ def _column_problems(job: BatchJob, schema: pa.Schema) -> Iterator[Problem]:
                 yield Problem("partition_by", f"{name!r} is not kept.", "Name it in keep, too.")
 
 
-def check_same(asked: Asked, begun: dict[str, Any]) -> None:
+def check_same(asked: Asked, begun: dict[str, Any], *, mended: bool) -> None:
+    """A run goes on as what it was; ``mended``, its model alone may be another one."""
     now = json.loads(json.dumps(asked.identity()))
     problems = [
         Problem(
             field,
             f"differs from what this run began with: {now[field]!r:.200} instead of "
             f"{begun.get(field)!r:.200}.",
-            "Choose another name and another output, or go on with what it began with.",
+            "Choose another name and another output, or go on with what it began with. A model that was "
+            "mended for the rows that failed is fine with retry_errors=True.",
         )
         for field in now
-        if now[field] != begun.get(field)
+        if now[field] != begun.get(field) and not (mended and field == "model")
     ]
     if problems:
         raise InvalidSpec(problems, "a run that goes on")

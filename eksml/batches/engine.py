@@ -56,12 +56,19 @@ def drive(run: URI, batch: Batch) -> None:
         tally = Tally(blocks)
         for one in done.values():
             tally.add(one)
+        lost = 0
         with Meter(attempt, tally, batch.sizes) as meter:
             while left := pending(blocks.values(), done, batch.generation):
-                for told in _round(attempt, batch, [Task(key, blocks[key.block]) for key in left]):
-                    done[told.done.key] = told.done
-                    meter.add(told)
-                    _check_errors(run, tally, batch.job, after=ASKED_AFTER)
+                before = len(done)
+                try:
+                    for told in _round(attempt, batch, [Task(k, blocks[k.block]) for k in left]):
+                        done[told.done.key] = told.done
+                        meter.add(told)
+                        _check_errors(run, tally, batch.job, after=ASKED_AFTER)
+                except _Lost as error:
+                    lost = 1 if len(done) > before else lost + 1
+                    if lost > batch.job.max_failures:
+                        raise RunFailed(f"{run.name} failed: {error}") from error
         _check_errors(run, tally, batch.job, after=1)
         attempt.write_result(
             report(
@@ -76,19 +83,23 @@ def drive(run: URI, batch: Batch) -> None:
         )
 
 
+class _Lost(Exception):
+    """The process that hands out blocks is gone, with its machine perhaps."""
+
+
 def _round(attempt: Attempt, batch: Batch, tasks: list[Task]) -> Iterator[Told]:
     """Send blocks through the workers; gives receipts as they come.
 
-    Ends early where the machine that Ray Data ran on is lost: what is left is done in another
-    round.
+    Raises:
+        _Lost: It ended early. What is left can be done in another round.
     """
     import ray
 
-    assignment = Assignment(
-        run=attempt.run,
-        attempt=attempt.number,
-        source=batch.source,
-        model=batch.model,
+    assignment = Assignment.of(
+        attempt.run,
+        attempt.number,
+        batch.source,
+        batch.model,
         sink=Sink(batch.output, batch.job.format, batch.job.partition_by),
         keep=batch.job.keep,
         max_failures=batch.job.max_failures,
@@ -99,8 +110,7 @@ def _round(attempt: Attempt, batch: Batch, tasks: list[Task]) -> Iterator[Told]:
             for reference in receipts:
                 yield Told.parse(ray.get(reference))
     except ray.exceptions.RayError as error:
-        if found := _explained(attempt, error):
-            raise found from error
+        raise _explained(attempt, error) from error
     finally:
         ray.kill(actor)
 
@@ -128,8 +138,8 @@ def _stopping(attempt: Attempt, actor: Any) -> Iterator[None]:
         thread.join()
 
 
-def _explained(attempt: Attempt, error: Exception) -> Exception | None:
-    """The error as its user should see it; None if only a machine was lost."""
+def _explained(attempt: Attempt, error: Exception) -> Exception:
+    """The error as its user should see it."""
     import ray
 
     attempt.check_fenced()
@@ -140,7 +150,7 @@ def _explained(attempt: Attempt, error: Exception) -> Exception | None:
         failure = ErrorRecord.model_validate(note.read_json())
     except (NotFound, Damaged, ValueError):
         if isinstance(error, ray.exceptions.RayActorError):
-            return None
+            return _Lost(str(error))
         return RunFailed(f"{attempt.run.name} failed: {error}")
     attempt.fail(failure)
     return RunFailed(f"{failure.traceback}\n\n{attempt.run.name} failed in a worker.")

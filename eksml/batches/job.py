@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from eksml.cluster.problems import Refused, Spec
-from eksml.errors import Problem
+from eksml.cluster.problems import Spec
 
 
-AtLeastOne = Annotated[int, Field(ge=1, le=100_000)]
+MAX_WORKERS = 100_000
+
+
+def _bounds(value: Any) -> Any:
+    """Least and most, of a number or a pair."""
+    least, most = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, value)
+    if value is None:
+        return None
+    for number in (least, most):
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise ValueError("is neither a number of workers nor (least, most)")
+    if not 1 <= least <= most <= MAX_WORKERS:
+        raise ValueError("is not a positive number of workers, or a least above its most")
+    return least, most
 
 
 class BatchJob(Spec):
     """How a batch run works, checked as a whole before anything starts."""
 
-    workers: AtLeastOne | tuple[AtLeastOne, AtLeastOne] | None = None
-    """Processes that hold the model each: a number, a least and a most, or None: from one to as
-    many as the cluster can hold, as the work needs them."""
+    workers: Annotated[tuple[int, int] | None, BeforeValidator(_bounds)] = None
+    """Processes that hold the model each, least and most; one number for both. None: from one to
+    as many as the cluster can hold, as the work needs them."""
     resources: dict[str, Annotated[float, Field(gt=0)]] | None = None
     """Of each worker, by Ray's names; None: what the model says."""
     format: Literal["parquet", "jsonl"] = "parquet"
@@ -42,17 +54,3 @@ class BatchJob(Spec):
     """Seconds after the start of an attempt at which it stops."""
     budget_node_hours: float | None = Field(default=None, gt=0)
     """Node-hours, over all attempts, after which the run stops."""
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        bounds = self.bounds
-        if bounds is not None and bounds[0] > bounds[1]:
-            told = f"{bounds} has a least above its most."
-            raise Refused([Problem("workers", told, "Write (least, most).")])
-        return self
-
-    @property
-    def bounds(self) -> tuple[int, int] | None:
-        """Least and most workers; None where it is left to eksml."""
-        workers = self.workers
-        return (workers, workers) if isinstance(workers, int) else workers

@@ -30,9 +30,7 @@ class Pool:
             found["memory"] = memory
         if given:
             found["resources"] = given
-        # A worker that is killed starts again, and its blocks go to another, as often as it takes:
-        # tries.py ends what cannot end well
-        return {**found, "max_restarts": -1, "max_task_retries": -1}
+        return found
 
     def strategy(self, blocks: int) -> Any:
         """The pool: from the least to the most workers, as the blocks that wait for one ask."""
@@ -44,7 +42,8 @@ class Pool:
             min_size=least,
             max_size=max(least, min(most, blocks)),
             max_concurrent_calls_per_actor=calls,
-            max_tasks_in_flight_per_actor=calls + 1,
+            # Fewer than twice as many, and Ray Data never sees a need for another worker
+            max_tasks_in_flight_per_actor=2 * calls,
             enable_true_multi_threading=True,
         )
 
@@ -97,4 +96,7 @@ def _settings() -> None:
     context.verbose_stats_logs = False
     # Waiting for a GPU node to boot is no failure, nor is a block that takes hours
     context.execution_no_progress_timeout_s = -1
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # A killed worker is started again, and its blocks go to another, as often as it takes (tries.py
+    # ends what cannot end well); one whose model cannot be loaded is not
+    context.actor_init_retry_on_errors = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -96,8 +96,8 @@ def size(job: BatchJob, sizing: Sizing, shape: Cut, offers: Sequence[Offer]) -> 
 
 
 def _workers(job: BatchJob, sizing: Sizing, offers: Sequence[Offer]) -> tuple[int, int]:
-    if job.bounds:
-        return job.bounds
+    if job.workers:
+        return job.workers
     resources = job.resources or sizing.resources
     often = ((times(resources, offer.resources), offer.count) for offer in offers)
     most = sum((min(each, 1) if sizing.one_per_node else each) * count for each, count in often)

@@ -129,7 +129,7 @@ def batch(
     check_free(run, again=retry_errors)
     begun = ledger.meta_of(run) if (run / RECORD).exists() else None
     if begun is not None:
-        check_same(asked, begun["identity"])
+        check_same(asked, begun["identity"], mended=retry_errors)
     inventory = None if begun is not None else inventory_of(asked)
     asked.output.check_writable()
     claimed = claim(asked.output, run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -36,11 +37,30 @@ class Assignment:
 
     run: URI
     attempt: int
-    source: Source
-    model: Model
+    call: bytes
+    """The source and the model, pickled: Ray Data passes them on unopened, since it lacks the
+    modules that they may need."""
+    paths: tuple[str, ...]
+    """The driver's ``sys.path``, for modules that lie on the same machine."""
     sink: Sink
     keep: tuple[str, ...] | None
     max_failures: int
+
+    @classmethod
+    def of(cls, run: URI, attempt: int, source: Source, model: Model, **how: Any) -> Assignment:
+        """Pack source and model for the workers."""
+        import cloudpickle
+
+        paths = tuple(os.path.abspath(path) for path in sys.path)
+        return cls(run, attempt, cloudpickle.dumps((source, model)), paths, **how)
+
+    def open(self) -> tuple[Source, Model]:
+        """Source and model, in the worker."""
+        import cloudpickle
+
+        sys.path += [path for path in self.paths if path not in sys.path]
+        source, model = cloudpickle.loads(self.call)
+        return source, model
 
 
 @dataclass(frozen=True)
@@ -96,7 +116,8 @@ class Worker:
         journal = self._open.enter_context(Journal(assignment.run / "logs", source))
         self._open.enter_context(tee(journal))
         with self._telling():
-            self._loaded: Loaded = assignment.model.load()
+            self._source, model = assignment.open()
+            self._loaded: Loaded = model.load()
         self._rows = _counter(assignment.run.name)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +150,9 @@ class Worker:
         rows = table.drop_columns([name for name in INTERNAL if name in table.column_names])
         if not good:
             return table, Outcome(pa.table({}), unread)
-        outcome = self._call(rows if len(good) == table.num_rows else rows.take(good))
+        outcome = self._call(
+            rows if len(good) == table.num_rows else rows.take(pa.array(good, pa.int64()))
+        )
         outcome.errors = unread | {good[row]: told for row, told in outcome.errors.items()}
         if len(good) < table.num_rows:
             outcome.columns = _spread(outcome.columns, good, table.num_rows)
@@ -150,7 +173,7 @@ class Worker:
     def _read(self, task: Task) -> pa.Table:
         import pyarrow as pa
 
-        tables = [self._assignment.source.read(piece) for piece in task.block.pieces]
+        tables = [self._source.read(piece) for piece in task.block.pieces]
         table = pa.concat_tables(tables, promote_options="permissive")
         if not task.key.generation:
             return table
@@ -212,6 +235,8 @@ def _spread(columns: pa.Table, rows: list[int], count: int) -> pa.Table:
 
 def _result(table: pa.Table, outcome: Outcome, keep: tuple[str, ...] | None) -> pa.Table:
     """Input columns and new ones, of the rows that succeeded. A new column replaces an old one."""
+    import pyarrow as pa
+
     new = outcome.columns
     kept = [
         name
@@ -224,7 +249,7 @@ def _result(table: pa.Table, outcome: Outcome, keep: tuple[str, ...] | None) -> 
     if not outcome.errors:
         return whole
     good = [row for row in range(table.num_rows) if row not in outcome.errors]
-    return whole.take(good)
+    return whole.take(pa.array(good, pa.int64()))
 
 
 def _failed(table: pa.Table, errors: dict[int, str]) -> pa.Table:
