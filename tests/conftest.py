@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from eksml.storage import URI
 from eksml.testing import S3Server
+
+# No law is broken by a machine that has something else to do
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +63,20 @@ def embedded_ray():
     connect(num_cpus=8)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    embedded_ray: None, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], tuple]:
+    """The outcome of ``loops.fit`` on two workers that nothing happens to, by its steps."""
+    from loops import fit, outcome
+
+    import eksml
+
+    @functools.cache
+    def of(total: int) -> tuple:
+        folder = tmp_path_factory.mktemp("undisturbed")
+        return outcome(eksml.train(fit, config={"total": total}, storage=folder, workers=2))
+
+    return of

@@ -59,33 +59,20 @@ def keeper_of(running: LocalRunning) -> int:
     return running._keeper.pid
 
 
-def assert_nothing_left(home: Path, temp: Path | None = None, leaders: Sequence[int] = ()) -> None:
+def assert_nothing_left(
+    home: Path, temp: Path | None = None, leaders: Sequence[int] = (), name: str = "*"
+) -> None:
     wait_until(lambda: not in_sessions(list(leaders)), "no process in the nodes' sessions", 20)
-    wait_until(lambda: not list((home / "clusters").glob("*/")), "no folder", 20)
-    words = [f"{home}/clusters"] + ([str(temp)] if temp else [])
+    wait_until(lambda: not list((home / "clusters").glob(f"{name}/")), "no folder", 20)
+    words = [f"{home}/clusters/{name.strip('*')}"] + ([str(temp)] if temp else [])
     wait_until(lambda: not traces(*words), "no process names the cluster's folders", 20)
     assert temp is None or not temp.exists()
 
 
-def test_down_leaves_nothing_and_may_be_called_twice(home: Path) -> None:
-    running = Cluster(name="short").up(detach=True)
-    assert isinstance(running, LocalRunning)
-    temp, leaders = temp_of(running), leaders_of(running)
-    assert temp.exists()
-    running.down()
-    running.down()
-    assert_nothing_left(home, temp, leaders)
-    with pytest.raises(ClusterNotUp):
-        running.status()
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
-def test_a_cluster_ends_with_its_owner(
-    owner: subprocess.Popen[str], home: Path, number: signal.Signals
-) -> None:
+def test_a_cluster_ends_with_its_owner(owner: subprocess.Popen[str], home: Path) -> None:
     running = owned()
     temp, leaders = temp_of(running), leaders_of(running)
-    os.killpg(owner.pid, number)
+    os.killpg(owner.pid, signal.SIGKILL)
     assert_nothing_left(home, temp, leaders)
 
 
@@ -144,7 +131,7 @@ def test_a_cluster_that_is_not_ready_in_time_is_taken_down(home: Path) -> None:
     assert_nothing_left(home)
 
 
-def test_clusters_stand_side_by_side_and_a_foreign_ray_is_left_alone(
+def test_down_leaves_nothing_of_its_cluster_and_all_of_others_and_of_a_foreign_ray(
     home: Path, tmp_path: Path
 ) -> None:
     folder = tempfile.mkdtemp(prefix="foreign-", dir="/tmp")  # Ray's sockets need a short path
@@ -159,10 +146,19 @@ def test_clusters_stand_side_by_side_and_a_foreign_ray_is_left_alone(
     ):
         try:
             with Cluster(name="left").up() as left, Cluster(name="right").up() as right:
+                assert isinstance(left, LocalRunning)
                 assert left.jobs_address != right.jobs_address
                 assert {running.name for running in backends.list_up()} == {"left", "right"}
                 with pytest.raises(ClusterError, match="refuses the token"):
                     _visit(left.jobs_address, right.token)
+                temp, leaders = temp_of(left), leaders_of(left)
+                assert temp.exists()
+                left.down()
+                left.down()
+                assert_nothing_left(home, temp, leaders, "left")
+                with pytest.raises(ClusterNotUp):
+                    left.status()
+                assert right.status().phase == "running"
             wait_until(lambda: "Ray runtime started" in Path(log.name).read_text(), "foreign Ray")
             assert foreign.poll() is None
             assert len(in_sessions([foreign.pid])) > 5
@@ -170,7 +166,7 @@ def test_clusters_stand_side_by_side_and_a_foreign_ray_is_left_alone(
             for pid in in_sessions([foreign.pid]):
                 os.kill(pid, signal.SIGKILL)
             shutil.rmtree(folder, ignore_errors=True)
-    assert list((home / "clusters").glob("*/")) == []
+    assert_nothing_left(home)
 
 
 def test_other_backends_are_refused_for_now(home: Path) -> None:

@@ -19,19 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from loops import fit, outcome
 
-import eksml
 from eksml.runs import Run
 from eksml.storage import URI
 from eksml.storage.s3_client import TRIES
 from eksml.testing import FaultProxy
 from eksml.training.checkpoints import load
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
-from loops import fit, outcome
-
-KILLS = int(os.environ.get("EKSML_KILLS", "2"))
-"""Writers that are killed in one run; `make faults` asks for 20."""
+KILLS = int(os.environ.get("EKSML_KILLS", "1"))
+"""Writers that are killed in one run."""
 TOTAL, EVERY = 40 * (KILLS + 1), 5
 CALL = {
     "workers": 2,
@@ -47,13 +44,6 @@ eksml.train(fit, config={config!r}, storage={storage!r}, name="s3", **{call!r})
 """
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(embedded_ray, tmp_path_factory):
-    """What a run gives that nothing happens to, on local files."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return outcome(eksml.train(fit, config={"total": TOTAL}, storage=folder, **CALL))
 
 
 @pytest.fixture
@@ -147,7 +137,7 @@ def test_a_writer_killed_on_s3_leaves_no_half_checkpoint_and_changes_nothing(
             done.set()
     assert process.returncode == 0, output
     assert len(reader.result()) > KILLS
-    assert outcome(run) == undisturbed
+    assert outcome(run) == undisturbed(TOTAL)
     assert run.receipt().restarts == KILLS
 
 
@@ -161,7 +151,7 @@ def test_a_run_whose_s3_fails_a_third_of_all_requests_loses_no_checkpoint(
     print(f"{proxy.num_requests} requests, {dict(proxy.faults)}")
     assert set(proxy.faults) == {"503", "reset", "lost"}
     run = Run(bucket / "s3")
-    assert outcome(run) == undisturbed
+    assert outcome(run) == undisturbed(TOTAL)
     assert run.receipt().restarts == 0  # a checkpoint that fails ends its workers
     found = [load(folder).step for _, folder in run.checkpoints()]
     assert len(found) > 2

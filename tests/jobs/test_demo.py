@@ -31,6 +31,7 @@ def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -79,7 +80,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind(
         if "It waits for its job" in line or "Its driver runs" in line:
             break
 
-    demo.send_signal(signal.SIGINT)
+    os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
     printed, _ = demo.communicate(timeout=120)
 
     assert demo.returncode == 130, printed

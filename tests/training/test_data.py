@@ -13,6 +13,7 @@ from loops import leave_word, outcome
 import eksml
 from eksml.errors import InvalidSpec
 from eksml.runs.progress import read_progress
+from eksml.training.data import datasets_of, named
 
 ROWS, BATCH, TOTAL = 400, 10, 30  # 20 steps an epoch on each of two ranks
 CALL = {"workers": 2, "checkpoint": {"every_steps": 6}}
@@ -43,6 +44,7 @@ def fit(ctx):
     batches = ctx.batches(batch_size=BATCH)
     ctx.restore(model=model, optimizer=opt)
     leave_word(ctx)
+    told = ask_for_other_data(ctx)
     for _, batch in ctx.steps(batches, total=TOTAL):
         noise = 0.01 * torch.randn(1)
         loss = (model(batch["x"][:, None] + noise)[:, 0] - batch["y"]).square().mean()
@@ -51,16 +53,14 @@ def fit(ctx):
         opt.step()
         ctx.log(loss=loss)
         time.sleep(ctx.config.get("sleep_s", 0))
-    return len(batch["x"])
+    return {"rows": len(batch["x"]), "told": told}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(embedded_ray, parquet, tmp_path_factory):
-    """What a run gives that nothing happens to."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run = eksml.train(fit, data=str(parquet), storage=folder, **CALL)
-    assert run.result() == BATCH
-    return outcome(run)
+def ask_for_other_data(ctx):
+    try:
+        ctx.batches("valid", batch_size=BATCH)
+    except InvalidSpec as error:
+        return str(error)
 
 
 def as_path(parquet: Path):
@@ -70,26 +70,32 @@ def as_path(parquet: Path):
 def as_dataset(parquet: Path):
     import ray.data
 
-    return {"train": ray.data.read_parquet(str(parquet))}
+    return ray.data.read_parquet(str(parquet))
 
 
 def as_function(parquet: Path):
-    def build():
-        import ray.data
-
-        return ray.data.read_parquet(str(parquet))
-
-    return build
+    return lambda: as_dataset(parquet)
 
 
 @pytest.mark.parametrize("given", [as_path, as_dataset, as_function])
-def test_a_rank_killed_in_the_middle_of_an_epoch_changes_nothing(
-    undisturbed, parquet, tmp_path, given
-):
+def test_a_path_a_dataset_and_a_function_are_the_same_rows_in_the_same_order(parquet, given):
+    [(name, dataset)] = datasets_of(named(given(parquet))).items()
+    assert name == "train"
+    assert dataset.take_all() == as_dataset(parquet).take_all()
+
+
+@pytest.fixture(scope="module")
+def calm(embedded_ray, parquet, tmp_path_factory):
+    """A run that nothing happens to."""
+    folder = tmp_path_factory.mktemp("calm")
+    return eksml.train(fit, data=as_function(parquet), storage=folder, **CALL)
+
+
+def test_a_rank_killed_in_the_middle_of_an_epoch_changes_nothing(calm, parquet, tmp_path):
     run = eksml.train(
         fit,
         config={"sleep_s": 0.1, "pids": str(tmp_path)},
-        data=given(parquet),
+        data={"train": as_dataset(parquet)},
         storage=tmp_path,
         wait=False,
         **CALL,
@@ -100,17 +106,11 @@ def test_a_rank_killed_in_the_middle_of_an_epoch_changes_nothing(
     os.kill(int((tmp_path / "rank1").read_text()), signal.SIGKILL)
     run.wait(progress=False)
     assert run.receipt().restarts == 1
-    assert outcome(run) == undisturbed
+    assert outcome(run) == outcome(calm)
+    assert run.result()["rows"] == calm.result()["rows"] == BATCH
 
 
-def asks_for_other_data(ctx):
-    try:
-        ctx.batches("valid", batch_size=BATCH)
-    except InvalidSpec as error:
-        return str(error)
-
-
-def test_data_that_was_not_given_is_named_with_the_remedy(parquet, tmp_path):
-    told = eksml.train(asks_for_other_data, data=parquet, storage=tmp_path).result()
+def test_data_that_was_not_given_is_named_with_the_remedy(calm):
+    told = calm.result()["told"]
     assert "'valid' was not given as data" in told
     assert "data={'valid': dataset}" in told

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from loops import fit, outcome
+from loops import TOTAL, fit, outcome
 
 import eksml
 from eksml.runs.progress import read_progress
@@ -212,10 +212,9 @@ def pids_of(folder: Path) -> list[int]:
     return [int((folder / f"rank{rank}").read_text()) for rank in (0, 1)]
 
 
-def test_a_run_that_goes_on_in_forked_workers_ends_the_same(embedded_ray, tmp_path):
+def test_a_run_that_goes_on_in_forked_workers_ends_the_same(undisturbed, tmp_path):
     call = {"workers": 2, "checkpoint": {"every_steps": 10}, "storage": tmp_path / "runs"}
-    undisturbed = outcome(eksml.train(fit, config={"total": 60}, **call))
-    config = {"total": 60, "sleep_s": 0.1, "pids": str(tmp_path)}
+    config = {"total": TOTAL, "sleep_s": 0.1, "pids": str(tmp_path)}
     run = eksml.train(fit, config=config, wait=False, **call)
     wait_until(lambda: (found := read_progress(run.uri)) is not None and found.step > 15)
     before = pids_of(tmp_path)
@@ -225,4 +224,4 @@ def test_a_run_that_goes_on_in_forked_workers_ends_the_same(embedded_ray, tmp_pa
         parent = psutil.Process(pid).parent()
         assert any(part.endswith("template.py") for part in parent.cmdline())
     run.wait(progress=False)
-    assert outcome(run) == undisturbed
+    assert outcome(run) == undisturbed(TOTAL)

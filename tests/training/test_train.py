@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from loops import fit, outcome
+from loops import TOTAL, fit, outcome
 
 import eksml
 from eksml.errors import RunCancelled, RunFailed, RunNameInUse
@@ -22,17 +22,9 @@ from eksml.training.checkpoints import folder_of, load
 from eksml.training.rendezvous import Rendezvous
 from eksml.training.writer import Writer
 
-TOTAL = 60
 CALL = {"workers": 2, "checkpoint": {"every_steps": 10}}
 
 pytestmark = pytest.mark.usefixtures("embedded_ray")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(embedded_ray, tmp_path_factory):
-    """What a run gives that nothing happens to."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return outcome(eksml.train(fit, config={"total": TOTAL}, storage=folder, **CALL))
 
 
 def wait_for_step(run, step: int) -> None:
@@ -128,15 +120,9 @@ print(json.dumps(run.wait(progress=False).result()))
 """
 
 
-def test_another_process_finds_a_run_by_its_name_and_follows_it(tmp_path):
-    run = eksml.train(
-        fit,
-        config={"total": TOTAL, "sleep_s": 0.05},
-        storage=tmp_path,
-        name="watched",
-        wait=False,
-        **CALL,
-    )
+def test_others_may_follow_a_run_but_not_take_its_name(undisturbed, tmp_path):
+    call = {"storage": tmp_path, "name": "watched", **CALL}
+    run = eksml.train(fit, config={"total": TOTAL, "sleep_s": 0.1}, wait=False, **call)
     wait_for_step(run, 5)
     other = subprocess.Popen(
         [sys.executable, "-c", OTHER_PROCESS, str(tmp_path)],
@@ -145,23 +131,16 @@ def test_another_process_finds_a_run_by_its_name_and_follows_it(tmp_path):
         text=True,
     )
     assert other.stdout.readline() == "running\n"
+    with pytest.raises(RunNameInUse, match=r"watched is running\. Wait for it"):
+        eksml.train(fit, config={"total": 1}, **call)
     out, _ = other.communicate("go\n", timeout=120)
-    assert json.loads(out) == run.result()
+    assert json.loads(out) == run.wait(progress=False).result()
     assert run.result()["step"] == TOTAL
-
-
-def test_a_name_in_use_is_refused_and_its_owner_goes_on_unharmed(undisturbed, tmp_path):
-    call = {"storage": tmp_path, "name": "mine", **CALL}
-    run = eksml.train(fit, config={"total": TOTAL, "sleep_s": 0.05}, wait=False, **call)
-    wait_for_step(run, 15)
-    with pytest.raises(RunNameInUse, match=r"mine is running\. Wait for it"):
-        eksml.train(fit, config={"total": 1}, **call)
-    run.wait(progress=False)
-    assert outcome(run) == undisturbed
+    assert outcome(run) == undisturbed(TOTAL)
     assert run.receipt().attempts == 1
-    with pytest.raises(RunNameInUse, match="mine has succeeded already"):
+    with pytest.raises(RunNameInUse, match="watched has succeeded already"):
         eksml.train(fit, config={"total": 1}, **call)
-    assert outcome(run) == undisturbed
+    assert outcome(run) == undisturbed(TOTAL)
 
 
 # How a run stops, and goes on
@@ -179,7 +158,7 @@ def test_cancel_stops_at_a_checkpoint_and_the_same_call_goes_on_from_it(undistur
     with pytest.raises(RunCancelled):
         run.result()
     again = eksml.train(fit, config={"total": TOTAL}, **call)
-    assert outcome(again) == undisturbed
+    assert outcome(again) == undisturbed(TOTAL)
     assert again.receipt().attempts == 2
 
 
@@ -193,7 +172,7 @@ def test_a_deadline_stops_at_a_checkpoint_and_says_so(undisturbed, tmp_path):
     assert run.why().startswith(
         f"The run late reached its deadline of 1.0 s after step {step} of {TOTAL}."
     )
-    assert outcome(eksml.train(fit, config={"total": TOTAL}, **call)) == undisturbed
+    assert outcome(eksml.train(fit, config={"total": TOTAL}, **call)) == undisturbed(TOTAL)
 
 
 def bug_at_25(step, ctx):
@@ -220,7 +199,7 @@ def test_the_users_exception_comes_first_and_the_mended_call_goes_on(undisturbed
     assert run.receipt().restarts <= 1  # the same code on the same data fails again
     assert 10 <= run.checkpoints()[-1][0] < 25
     mended.touch()
-    assert outcome(eksml.train(fit, **call)) == undisturbed
+    assert outcome(eksml.train(fit, **call)) == undisturbed(TOTAL)
 
 
 def diverges(ctx):

@@ -7,6 +7,9 @@ import os
 import time
 from pathlib import Path
 
+TOTAL = 80
+"""Steps of most runs; ``undisturbed(TOTAL)`` is made once for all tests."""
+
 
 def fit(ctx):
     """A classifier of noisy points; deterministic on a CPU, its random numbers from everywhere."""
