@@ -1,0 +1,32 @@
+"""Continuous processing of events on Ray actors: ``eksml.stream`` and what graphs are made of.
+
+>>> import eksml.streams as streams
+>>> counts = streams.items([{"word": "a"}]).key_by("word").reduce({"n": "count"})
+"""
+
+from eksml.streams.ends import call, files, generator, items
+from eksml.streams.graph import Stream
+from eksml.streams.operators.process import Timing
+from eksml.streams.operators.side import Side
+from eksml.streams.verb import stream
+from eksml.streams.windows import session, sliding, tumbling
+from eksml.streams.wishes import drain, pause, rescale, resume, savepoint
+
+__all__ = [
+    "Side",
+    "Stream",
+    "Timing",
+    "call",
+    "drain",
+    "files",
+    "generator",
+    "items",
+    "pause",
+    "rescale",
+    "resume",
+    "savepoint",
+    "session",
+    "sliding",
+    "stream",
+    "tumbling",
+]

@@ -1,0 +1,177 @@
+"""The tasks of one incarnation of a stream: actors that are started, wired and ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from eksml.streams.assignment import Restored
+from eksml.streams.operators.ends import SourceStep
+from eksml.streams.plan import Plan
+from eksml.streams.task import Failure, Task
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+    from eksml.storage import URI
+    from eksml.streams.sinks.base import Sink
+
+_START_S = 1800.0
+"""A node may have to be bought first."""
+_WORD_S = 5.0
+"""How long a task that lives is given to say why it failed."""
+
+
+class TasksLost(Exception):
+    """A task has died, or failed in a way that another start may mend."""
+
+
+class Failed(Exception):
+    """A task failed for good: by an error of the user's code or data."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.error.message)
+        self.failure = failure
+
+
+class Crew:
+    """Starts the tasks; a context manager that kills them. They die with this process as well."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: URI,
+        attempt: int,
+        incarnation: int,
+        restored: Restored,
+        *,
+        dead_letters: Sink | None,
+        tries: int,
+        pools: dict[str, tuple[Any, ...]],
+    ) -> None:
+        self.plan = plan
+        self._common = {
+            "run": run,
+            "attempt": attempt,
+            "incarnation": incarnation,
+            "plan": plan,
+            "restored": restored,
+            "dead_letters": dead_letters,
+            "tries": tries,
+            "pools": pools,
+        }
+        self.tasks: dict[tuple[int, int], ActorHandle] = {}
+        """By (stage, index)."""
+
+    @property
+    def sources(self) -> list[ActorHandle]:
+        """The tasks that read sources."""
+        graph = self.plan.graph
+        stages = {
+            self.plan.stage_of[step.name]
+            for step in graph.steps
+            if isinstance(step.spec, SourceStep)
+        }
+        return [task for (stage, _), task in self.tasks.items() if stage in stages]
+
+    def __enter__(self) -> Crew:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        import ray
+
+        for task in self.tasks.values():
+            with contextlib.suppress(Exception):
+                ray.kill(task)
+
+    def _start(self) -> None:
+        """Start all, then wire all.
+
+        Raises:
+            TasksLost, Failed: One did not start.
+        """
+        import ray
+
+        # The tasks of one worker share its CPU, as their work is one after the other's
+        share = round(1.0 / self.plan.num_stages - 0.00005, 4)
+        kind = ray.remote(Task).options(num_cpus=share, max_restarts=0, max_concurrency=1000)
+        for stage in range(self.plan.num_stages):
+            for index in range(self.plan.parallelism):
+                self.tasks[stage, index] = kind.remote()
+        self.failures = {task.failure.remote(): task for task in self.tasks.values()}
+        common = ray.put(self._common)
+        self.all(
+            [
+                task.start.remote(common, stage, index, self.tasks)
+                for (stage, index), task in self.tasks.items()
+            ],
+            _START_S,
+        )
+
+    def all(self, answers: list[Any], timeout_s: float) -> list[Any]:
+        """Wait for all of these answers of tasks.
+
+        Raises:
+            TasksLost, Failed: A task died or failed meanwhile, or time is up.
+        """
+        import ray
+
+        waiting, limit = list(answers), time.monotonic() + timeout_s
+        while waiting:
+            done, _ = ray.wait(
+                [*waiting, *self.failures], timeout=max(0.0, limit - time.monotonic())
+            )
+            if not done:
+                raise TasksLost(f"no answer within {timeout_s} s")
+            if done[0] in self.failures:
+                self.raise_failure()
+            self.get(done[0])
+            waiting.remove(done[0])
+        return [self.get(each) for each in answers]
+
+    def get(self, answer: Any) -> Any:
+        """The value of an answer that has come.
+
+        Raises:
+            TasksLost, Failed: It is an error.
+        """
+        import ray
+
+        try:
+            return ray.get(answer)
+        except Exception:  # Ray's word for a death, or the task's own failure
+            self.raise_failure()
+
+    def raise_failure(self) -> Any:
+        """Say what went wrong: an error of the user's code if there is one, else what died.
+
+        Raises:
+            TasksLost, Failed: Always.
+        """
+        found = list(self._told())
+        for failure in found:
+            if isinstance(failure, Failure) and failure.final:
+                raise Failed(failure)
+        words = [
+            failure.error.message if isinstance(failure, Failure) else str(failure)
+            for failure in found
+        ]
+        raise TasksLost("; ".join(dict.fromkeys(words)) or "a task does not answer")
+
+    def _told(self) -> Iterator[Failure | Exception]:
+        import ray
+
+        ray.wait(list(self.failures), timeout=_WORD_S)
+        done, _ = ray.wait(list(self.failures), num_returns=len(self.failures), timeout=0.05)
+        for each in done:
+            try:
+                yield ray.get(each)
+            except Exception as error:  # Ray's word for a death
+                yield error

@@ -1,0 +1,67 @@
+"""The ends of streams, by the names that users call them by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from eksml.storage import URI
+from eksml.streams.files import Files, Format
+from eksml.streams.graph import Stream, begin
+from eksml.streams.operators.functions import Form
+from eksml.streams.sinks.call import Call
+from eksml.streams.sources.generator import Generator
+
+
+def generator(fn: Callable[[int, int], Any], *, splits: int = 1, name: str | None = None) -> Stream:
+    """A stream of what ``fn(split, start)`` yields: for tests, simulations and replays.
+
+    Args:
+        fn: Yields the events of split 0, 1, … from event number ``start`` on: the same events each
+            time, in the same order. Dictionaries, lists of them, or Arrow tables.
+        splits: Independent parts, which tasks share.
+    """
+    return begin(Generator(fn, splits), name)
+
+
+def items(events: Sequence[Any], *, name: str | None = None) -> Stream:
+    """A stream of the events of a list, which ends with it."""
+
+    def one_after_another(split: int, start: int) -> Any:
+        return iter(events[start:])
+
+    return begin(Generator(one_after_another), name)
+
+
+def files(
+    path: str | Path | URI,
+    *,
+    format: Format = "parquet",
+    follow: bool = False,
+    name: str | None = None,
+) -> Stream:
+    """Files of a folder or ``s3://bucket/prefix``: a stream of their rows; in ``to``, a sink.
+
+    As a source, files are read in the order of their names, a file by one task; with ``follow``,
+    files that come later are read too, and files of lines as they grow. As a sink, new files appear
+    with every checkpoint, each event in exactly one of them.
+
+    Args:
+        format: ``parquet`` or ``jsonl``, one JSON object a line.
+    """
+    return begin(Files(path, format, follow), name)
+
+
+def call(fn: Callable[..., Any], *, each_epoch: bool = False, columns: Form = False) -> Call:
+    """A function as a sink.
+
+    Args:
+        fn: ``fn(events)``, called with each micro-batch as it comes; after a failure some come
+            again. It may be an ``async def``.
+        each_epoch: Call ``fn(events, key)`` with everything between two checkpoints, once the
+            second one stands. The same key always comes with the same events: an effect that is
+            stored together with its key happens once.
+        columns: Give ``{name: array}`` in place of a list of dictionaries; as for ``map``.
+    """
+    return Call(fn, each_epoch, columns)

@@ -1,0 +1,90 @@
+"""Tumbling and sliding windows with built-in aggregates: whole micro-batches at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from eksml.streams.batch import Batch, concat_tables, single
+from eksml.streams.operators.aggregates import GROUP, PANE, TIME, Aggregate, Aggregator
+from eksml.streams.operators.base import Context, Operator
+from eksml.streams.operators.panes import Panes
+from eksml.streams.operators.window import LATE
+from eksml.streams.windows import Sliding, Span
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+class ColumnarWindows(Operator):
+    """Keeps a partial aggregate for each key and pane."""
+
+    def __init__(self, window: Sliding, aggregates: Sequence[Aggregate], context: Context) -> None:
+        super().__init__(context)
+        self._aggregator = Aggregator(aggregates, context.keys)
+        self._panes = Panes(window, self._aggregator.merge)
+        self._by_pane = window.size == window.slide
+
+    async def process(self, batch: Batch, side: int) -> None:
+        panes = self._panes.of(batch.times)
+        batch, panes = await sort_out_late(batch, panes, self._panes.late(panes), self.context)
+        if not len(batch):
+            return
+        names = dict.fromkeys([*self.context.keys, *self._aggregator.columns])
+        columns = {name: batch.column(name) for name in names}
+        self._panes.add(self._aggregator.partial(with_hidden(columns, batch, panes)))
+
+    async def on_watermark(self, watermark: int) -> None:
+        for span, rows in self._panes.due(watermark):
+            await self.context.emit(self._result(span, rows))
+
+    def _result(self, span: Span, rows: pa.Table) -> Batch:
+        import pyarrow as pa
+
+        # Of a window of several panes the rows of one key belong together
+        place = rows.schema.get_field_index(PANE)
+        rows = rows.set_column(place, PANE, pa.repeat(span.start, rows.num_rows))
+        return result_batch(self._aggregator.results(self._aggregator.merge(rows)), span)
+
+    def snapshot(self, full: bool) -> pa.Table | None:
+        return self._panes.snapshot(full)
+
+    def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
+        found = list(tables)
+        self._panes.restore([concat_tables(found)] if found else [], watermark)
+
+    def size(self) -> int:
+        return self._panes.num_rows
+
+
+async def sort_out_late(
+    batch: Batch, panes: np.ndarray, late: np.ndarray, context: Context
+) -> tuple[Batch, np.ndarray]:
+    """Hand late events to their side output; the others, with their panes."""
+    if not late.any():
+        return batch, panes
+    context.counts.late += int(late.sum())
+    await context.emit(batch.filter(late), LATE)
+    return batch.filter(~late), panes[~late]
+
+
+def with_hidden(columns: dict[str, pa.Array], batch: Batch, panes: np.ndarray) -> pa.Table:
+    """Columns of events with their pane, key group and time."""
+    import pyarrow as pa
+
+    hidden = {PANE: pa.array(panes), GROUP: pa.array(batch.groups), TIME: pa.array(batch.times)}
+    return pa.table({**columns, **hidden})
+
+
+def result_batch(table: pa.Table, span: Span) -> Batch:
+    """What a window gives: its bounds beside the columns, at the last moment of the window."""
+    import numpy as np
+    import pyarrow as pa
+
+    kind = pa.timestamp("us", tz="UTC")
+    for name, value in (("window_start", span.start), ("window_end", span.end)):
+        bound = pa.repeat(pa.scalar(value, kind), table.num_rows)
+        table = table.append_column(name, bound)
+    times = np.full(table.num_rows, span.end - 1, np.int64)
+    return Batch(times, columns=single(table))

@@ -1,0 +1,202 @@
+"""Tumbling and sliding windows with a class of the user's: an object for each key and pane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from eksml.errors import CallError
+from eksml.streams.batch import Batch, Event
+from eksml.streams.operators.aggregates import Accumulator, Aggregate
+from eksml.streams.operators.base import Context, Operator
+from eksml.streams.operators.columnar import sort_out_late
+from eksml.streams.operators.keyed import Key, KeyedState, keys_of
+from eksml.streams.operators.trying import Trying
+from eksml.streams.watermarks import NEVER
+from eksml.streams.windows import Sliding, Span
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+class Maker(Protocol):
+    """How aggregates of one key are made, fed, merged and read. Their attributes are JSON."""
+
+    def new(self) -> Any: ...
+
+    def add(self, aggregate: Any, event: Event, time: int) -> None: ...
+
+    def merge(self, aggregate: Any, other: Any) -> None:
+        """Take ``other`` in, without changing it."""
+
+    def result(self, aggregate: Any) -> Mapping[str, Any]: ...
+
+    def load(self, attributes: dict[str, Any]) -> Any: ...
+
+
+class ClassMaker:
+    """Of a class of the user's."""
+
+    def __init__(self, kind: type, step: str) -> None:
+        self._kind = kind
+        self._step = step
+
+    def new(self) -> Any:
+        return self._kind()
+
+    def add(self, aggregate: Any, event: Event, time: int) -> None:
+        aggregate.add(event)
+
+    def merge(self, aggregate: Any, other: Any) -> None:
+        aggregate.merge(other)
+
+    def result(self, aggregate: Any) -> Mapping[str, Any]:
+        value = aggregate.result()
+        if not isinstance(value, Mapping):
+            raise CallError(
+                f"{self._step}: {self._kind.__name__}.result() returned {type(value).__name__}; "
+                "it has to return a dictionary."
+            )
+        return value
+
+    def load(self, attributes: dict[str, Any]) -> Any:
+        aggregate: Any = object.__new__(self._kind)
+        vars(aggregate).update(attributes)
+        return aggregate
+
+
+class ValuesMaker:
+    """Of built-in aggregates."""
+
+    def __init__(self, aggregates: Sequence[Aggregate]) -> None:
+        self._aggregates = aggregates
+
+    def new(self) -> Any:
+        return Accumulator(self._aggregates)
+
+    def add(self, aggregate: Any, event: Event, time: int) -> None:
+        aggregate.add(event, time, self._aggregates)
+
+    def merge(self, aggregate: Any, other: Any) -> None:
+        aggregate.merge(other, self._aggregates)
+
+    def result(self, aggregate: Any) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = aggregate.results(self._aggregates)
+        return found
+
+    def load(self, attributes: dict[str, Any]) -> Any:
+        aggregate = Accumulator(())
+        vars(aggregate).update(attributes)
+        return aggregate
+
+
+class ObjectWindows(Operator):
+    """State: for each key and pane an aggregate."""
+
+    def __init__(self, window: Sliding, maker: Maker, context: Context) -> None:
+        super().__init__(context)
+        self._window = window
+        self._maker = maker
+        self._state = KeyedState(context.step, vars, maker.load)
+        self._panes: dict[int, set[Key]] = {}
+        self._closed = NEVER
+        self._trying = Trying(context)
+
+    async def process(self, batch: Batch, side: int) -> None:
+        panes = batch.times - batch.times % self._window.pane_us
+        late = self._ends(panes) <= self._closed
+        batch, panes = await sort_out_late(batch, panes, late, self.context)
+        if not len(batch):
+            return
+        assert batch.groups is not None
+        places = list(
+            zip(
+                keys_of(batch, self.context.keys),
+                panes.tolist(),
+                batch.times.tolist(),
+                batch.groups.tolist(),
+                strict=True,
+            )
+        )
+        turn = iter(places)
+
+        def add(event: Event) -> None:
+            key, pane, time, group = next(turn)
+            self._add(key, pane, time, group, event)
+
+        await self._trying.once(batch, add)
+
+    def _ends(self, panes: np.ndarray) -> np.ndarray:
+        ends: np.ndarray = panes - panes % self._window.slide_us + self._window.size_us
+        return ends
+
+    def _add(self, key: Key, pane: int, time: int, group: int, event: Event) -> None:
+        place = (*key, pane)
+        aggregate = self._state.get(place)
+        if aggregate is None:
+            aggregate = self._maker.new()
+        self._maker.add(aggregate, event, time)
+        self._state.set(place, aggregate, group)
+        self._panes.setdefault(pane, set()).add(key)
+
+    async def on_watermark(self, watermark: int) -> None:
+        if watermark <= self._closed:
+            return
+        for span in self._window.due(self._panes, self._closed, watermark):
+            await self.context.emit(self._result(span))
+        self._closed = watermark
+        for pane in [each for each in self._panes if self._window.last_end(each) <= watermark]:
+            for key in self._panes.pop(pane):
+                self._state.delete((*key, pane))
+
+    def _result(self, span: Span) -> Batch:
+        found: dict[Key, Any] = {}
+        for pane in range(span.start, span.end, self._window.pane_us):
+            for key in sorted(self._panes.get(pane, ()), key=repr):
+                aggregate = self._state.get((*key, pane))
+                if self._window.pane_us < self._window.size_us:
+                    merged = found.setdefault(key, self._maker.new())
+                    self._maker.merge(merged, aggregate)
+                else:
+                    found[key] = aggregate
+        results = {key: self._maker.result(aggregate) for key, aggregate in found.items()}
+        return window_events(self.context.keys, [(key, span, results[key]) for key in results])
+
+    def snapshot(self, full: bool) -> pa.Table | None:
+        return self._state.snapshot(full)
+
+    def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
+        self._state.restore(tables)
+        self._closed = watermark
+        for place, _ in self._state.items():
+            self._panes.setdefault(place[-1], set()).add(place[:-1])
+
+    def size(self) -> int:
+        return len(self._state)
+
+
+def window_events(
+    names: tuple[str, ...], results: Sequence[tuple[Key, Span, Mapping[str, Any]]]
+) -> Batch:
+    """Results of windows as events: key columns, results, bounds; at each window's last moment."""
+    import numpy as np
+
+    rows = [
+        {
+            **dict(zip(names, key, strict=True)),
+            **result,
+            "window_start": datetime_of(span.start),
+            "window_end": datetime_of(span.end),
+        }
+        for key, span, result in results
+    ]
+    times = np.array([span.end - 1 for _, span, _ in results], np.int64)
+    return Batch(times, rows=rows)
+
+
+def datetime_of(time_us: int) -> Any:
+    """The moment as Python has it, in UTC."""
+    from datetime import UTC, datetime, timedelta
+
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
