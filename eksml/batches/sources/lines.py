@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eksml.batches.blocks import Piece
 from eksml.batches.sources.base import Inventory
 from eksml.batches.sources.reading import opened
-from eksml.errors import InvalidSpec, Problem
+from eksml.errors import Damaged, InvalidSpec, Problem
 from eksml.storage import Stat
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ SAMPLE = 2**16
 """… and bytes of each other file, which are compared with them."""
 CODECS = {"gz": "gzip", "zst": "zstd"}
 _TAIL = 2**16
+_LONGEST = 2**28
+"""Bytes of a line: a file without line breaks shall not fill the memory."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -137,6 +139,9 @@ def _range(stream: Any, piece: Piece) -> tuple[bytes, int]:
 def _rest_of_line(stream: Any, data: bytes, piece: Piece) -> bytes:
     parts, at, step = list[bytes](), piece.stop, _TAIL
     while at < piece.size and not data.endswith(b"\n"):
+        if at - piece.stop > _LONGEST:
+            told = f"{piece.file} has a line of more than {_LONGEST >> 20} MB at byte {piece.stop}."
+            raise Damaged(f"{told} Check that it is a file of lines.")
         data = stream.read_at(min(step, piece.size - at), at)
         data = data[: data.find(b"\n") + 1] or data
         parts.append(data)

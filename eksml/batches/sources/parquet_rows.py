@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 from eksml.batches.blocks import Piece
 from eksml.batches.sources import partitions
 from eksml.batches.sources.filters import expression_of
-from eksml.batches.sources.reading import opened, place_of, translated
+from eksml.batches.sources.reading import check_size, place_of, translated
+from eksml.batches.sources.row_groups import rows_in_group
 from eksml.batches.sources.selected import marked
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-_ROWS = 65_536
-"""Rows that are decoded at a time: what lies behind the range in a row group is not decoded."""
 _FOOTERS = 256
 _FIELD_ID = b"PARQUET:field_id"
 
@@ -33,20 +32,21 @@ def rows_of(piece: Piece, types: pa.Schema, filter: Any) -> pa.Table:
     """
     import pyarrow as pa
 
-    with opened(piece.file, piece.size) as stream:
-        fragment = footer(piece.file, piece.size)
-        groups = _groups(fragment, piece, types, filter)
-        places = _places(groups)
-        first, last = (int(at) for at in places.searchsorted([piece.start, piece.stop]))
-        places = places[first:last]
-        names = {each.name: stored_name(each, fragment.physical_schema) for each in types}
-        stored = [name for name in names.values() if name]
-        wanted = range(first, last) if stored else range(0)
-        batches = _batches(stream, fragment.metadata, list(groups), stored, wanted)
-        columns = pa.schema([fragment.physical_schema.field(name) for name in stored])
-        table = pa.Table.from_batches(batches, columns)
+    check_size(piece.file, piece.size)
+    fragment = footer(piece.file, piece.size)
+    groups = _groups(fragment, piece, types, filter)
+    physical = fragment.physical_schema
+    names = {each.name: stored_name(each, physical) for each in types}
+    stored = tuple(name for name in names.values() if name)
+    batches = list[Any]()
+    for group, (first, rows) in groups.items() if stored else ():
+        here = range(rows.start - first, rows.stop - first)
+        batches += rows_in_group(piece.file, piece.size, fragment.metadata, group, stored, here)
+    table = pa.Table.from_batches(batches, pa.schema([physical.field(name) for name in stored]))
+    places = _places(groups)
+    with translated(piece.file):
         arrays = [_column(table, names[each.name], each, piece.file, len(places)) for each in types]
-        return marked(pa.Table.from_arrays(arrays, schema=types), piece.file, places)
+    return marked(pa.Table.from_arrays(arrays, schema=types), piece.file, places)
 
 
 @functools.lru_cache(maxsize=_FOOTERS)
@@ -106,40 +106,26 @@ def _undecided(filter: Any, known: pa.Table) -> Iterator[Any]:
             yield [each for each in every if each not in settled]
 
 
-def _groups(fragment: Any, piece: Piece, types: pa.Schema, filter: Any) -> dict[int, range]:
-    """The row groups to read and the places of their rows."""
-    metadata, groups, at = fragment.metadata, dict[int, range](), 0
+def _groups(
+    fragment: Any, piece: Piece, types: pa.Schema, filter: Any
+) -> dict[int, tuple[int, range]]:
+    """The row groups to read, each with the place of its first row and the places to read."""
+    metadata, groups, first = fragment.metadata, dict[int, tuple[int, range]](), 0
     possible = set(may_pass(fragment, types, filter, piece.file))
     for index in range(metadata.num_row_groups):
-        rows = range(at, at + metadata.row_group(index).num_rows)
-        at = rows.stop
-        if index in possible and rows.start < piece.stop and rows.stop > piece.start:
-            groups[index] = rows
+        end = first + metadata.row_group(index).num_rows
+        rows = range(max(first, piece.start), min(end, piece.stop))
+        if index in possible and rows:
+            groups[index] = first, rows
+        first = end
     return groups
 
 
-def _places(groups: dict[int, range]) -> np.ndarray:
+def _places(groups: dict[int, tuple[int, range]]) -> np.ndarray:
     import numpy as np
 
-    parts = [np.arange(rows.start, rows.stop) for rows in groups.values()]
+    parts = [np.arange(rows.start, rows.stop) for _, rows in groups.values()]
     return np.concatenate([np.empty(0, np.int64), *parts])
-
-
-def _batches(
-    stream: Any, metadata: Any, groups: list[int], columns: list[str], wanted: range
-) -> Iterator[pa.RecordBatch]:
-    """The rows numbered ``wanted`` of all rows in the groups."""
-    from pyarrow.parquet import ParquetFile
-
-    parquet, at = ParquetFile(stream, metadata=metadata, pre_buffer=True), 0
-    for batch in parquet.iter_batches(_ROWS, row_groups=groups, columns=columns):
-        first, last = max(wanted.start - at, 0), min(wanted.stop - at, len(batch))
-        if first < last:
-            # A name with a dot in it brings others along
-            yield batch.slice(first, last - first).select(columns)
-        at += len(batch)
-        if at >= wanted.stop:
-            return
 
 
 def _column(table: pa.Table, name: str | None, field: pa.Field, file: str, rows: int) -> Any:

@@ -31,12 +31,18 @@ def opened(file: str, size: int) -> Iterator[Any]:
     """
     path, filesystem = place_of(file)
     with translated(file), filesystem.open_input_file(path) as stream:
-        if stream.size() != size:
-            raise Damaged(
-                f"{file} has {stream.size()} bytes, and had {size} when it was listed: the input "
-                "has changed. Put the old file back, or start a run with a new name."
-            )
+        _compare(file, stream.size(), size)
         yield stream
+
+
+def check_size(file: str, size: int) -> None:
+    """Raises as ``opened`` does, without opening the file."""
+    path, filesystem = place_of(file)
+    with translated(file):
+        found = filesystem.get_file_info(path)
+    if found.size is None:
+        raise NotFound(f"There is no file {file} any more.")
+    _compare(file, found.size, size)
 
 
 def content(file: str, size: int) -> bytes:
@@ -78,6 +84,14 @@ def _storage_error(file: str, error: OSError) -> EksmlError:
         return StorageUnavailable(told)
     # pyarrow's decoders raise OSError as well, without a number
     return Damaged(f"{file} is not what it should be: {first_line(error)}")
+
+
+def _compare(file: str, found: int, size: int) -> None:
+    if found != size:
+        raise Damaged(
+            f"{file} has {found} bytes, and had {size} when it was listed: the input has changed. "
+            "Put the old file back, or start a run with a new name."
+        )
 
 
 def _settings() -> tuple[tuple[str, str], ...]:
