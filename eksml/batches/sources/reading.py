@@ -18,7 +18,8 @@ def place_of(file: str) -> tuple[str, Any]:
     """A file's path for pyarrow and its filesystem, which keeps its connections for the next."""
     uri = URI.parse(file)
     path = uri.key if uri.scheme == "file" else f"{uri.bucket}/{uri.key}"
-    return path, _filesystem(uri.scheme, uri.bucket, _settings())
+    settings = () if uri.scheme == "file" else _settings()
+    return path, _filesystem(uri.scheme, uri.bucket, settings)
 
 
 @contextmanager
