@@ -30,7 +30,7 @@ from eksml.storage.s3_client import TRIES
 from eksml.storage.s3_transfer import PART_BYTES
 from eksml.testing import FaultProxy, S3Server
 
-RANDOM_KILLS = 10
+RANDOM_KILLS = 5
 SETS_UNDER_FAULTS = 8
 LARGE = PART_BYTES + 1
 

@@ -18,7 +18,7 @@ from eksml.errors import (
     StorageError,
     StorageUnavailable,
 )
-from eksml.storage import URI, s3_errors, sweep
+from eksml.storage import URI, s3_client, s3_errors, sweep
 from eksml.storage.s3_client import TRIES
 from eksml.storage.s3_transfer import PART_BYTES
 from eksml.testing import FaultProxy, S3Server
@@ -31,6 +31,7 @@ LARGE = bytes(PART_BYTES + 1)
 def proxy(
     s3_server: S3Server, bucket: URI, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultProxy]:
+    monkeypatch.setattr(s3_client, "_LONGEST_WAIT_S", 0.05)
     with FaultProxy(s3_server.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy
