@@ -78,6 +78,13 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments, prog_name="eksml")
 
 
+def invoke_json(*arguments: str) -> Any:
+    """The same with ``--json``; for what is asked again and again."""
+    done = invoke(*arguments, "--json")
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a training file and a module beside it."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import EKSML, eksml, eksml_json  # type: ignore[import-not-found]
+from conftest import EKSML, eksml, eksml_json, invoke_json  # type: ignore[import-not-found]
 
 CLUSTER = """
 name: shell
@@ -86,7 +86,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def step_of(name: str) -> int:
-    runs = {run["name"]: run for run in eksml_json("runs")}
+    runs = {run["name"]: run for run in invoke_json("runs")}
     return int(runs[name]["step"] or 0) if name in runs else 0
 
 
@@ -202,7 +202,7 @@ def test_a_function_that_fails_shows_its_traceback_and_code_1(shell: Path, tmp_p
 
 def test_a_group_is_scaled_and_a_node_interrupted(shell: Path) -> None:
     def phases() -> dict[str, str]:
-        nodes = eksml_json("status", "shell")["nodes"]
+        nodes = invoke_json("status", "shell")["nodes"]
         return {node["id"]: node["phase"] for node in nodes if node["group"] == "cpu"}
 
     before = phases()
