@@ -176,7 +176,7 @@ def _method(model: ServeApp) -> Any:
             if model.deployment is None
             else serve.get_deployment_handle(model.deployment, model.app)
         )
-    except RayServeException as error:
+    except (RayServeException, KeyError) as error:  # no such application, no such deployment
         running = ", ".join(sorted(serve.status().applications)) or "none"
         told = f"{model.app!r} does not run on this Ray; what runs: {running}."
         raise InvalidSpec([Problem("app", told, "Deploy it first.")], "serve_app") from error
