@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eksml.batches.blocks import INTERNAL
 from eksml.batches.models.arrays import to_numpy
@@ -12,13 +13,31 @@ from eksml.batches.models.base import EngineDied, Outcome
 from eksml.batches.models.clock import BusyClock
 from eksml.batches.models.isolation import Isolated, isolate, tell
 from eksml.batches.models.results import Results
+from eksml.errors import EksmlError, InvalidSpec, Problem
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
 Batch = dict[str, "np.ndarray[Any, Any]"]
+T = TypeVar("T")
 Function = Callable[[Batch], Mapping[str, Any]]
+
+
+def made(name: str, make: Callable[[], T]) -> tuple[T, float]:
+    """What ``make`` gives, and the seconds that it took.
+
+    Raises:
+        InvalidSpec: It raised something, which is the cause.
+    """
+    began = time.perf_counter()
+    try:
+        return make(), time.perf_counter() - began
+    except EksmlError:
+        raise
+    except Exception as error:
+        problem = Problem("model", f"{name} could not be made: {tell(error)}.")
+        raise InvalidSpec([problem], name) from error
 
 
 class LoadedFunction:
@@ -54,7 +73,7 @@ class LoadedFunction:
         """All rows, batch after batch.
 
         Raises:
-            InvalidSpec: What it returned is no dictionary of columns with a value for each row.
+            WrongResult: What it returned is no dictionary of columns with a value for each row.
             EngineDied: The accelerator is in a state that only a new process can leave.
         """
         names = self._columns or [name for name in table.column_names if name not in INTERNAL]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from eksml.batches.models.base import EngineDied
+from eksml.errors import InvalidSpec
 
 T = TypeVar("T")
 
@@ -16,6 +17,13 @@ PROBES = 24
 """Rows, spread over those that are left, that are tried for it."""
 MAX_CHARACTERS = 1000
 """Of an error; a longer one is cut."""
+
+
+class WrongResult(InvalidSpec):
+    """A function returned what no row can be blamed for: its author has to mend it."""
+
+
+_PASSED_ON = (EngineDied, WrongResult)
 
 
 @dataclass
@@ -42,7 +50,7 @@ def isolate(compute: Callable[[int, int], T], rows: int) -> Isolated[T]:
         rows: How many there are.
 
     Raises:
-        EngineDied: ``compute`` raised it.
+        EngineDied, WrongResult: ``compute`` raised it.
     """
     done: Isolated[T] = Isolated()
     waiting = [(0, rows)] if rows else []
@@ -52,7 +60,7 @@ def isolate(compute: Callable[[int, int], T], rows: int) -> Isolated[T]:
         try:
             done.results.append((start, stop, compute(start, stop)))
             continue
-        except EngineDied:
+        except _PASSED_ON:
             raise
         except Exception as error:  # whatever the function of a user raises
             told = tell(error)
@@ -88,7 +96,7 @@ def _all_fail(
         try:
             compute(row, row + 1)
             return False
-        except EngineDied:
+        except _PASSED_ON:
             raise
         except Exception as error:
             if tell(error) not in told:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from eksml.batches.blocks import INTERNAL
 from eksml.batches.models.arrays import to_arrow
-from eksml.batches.models.isolation import Isolated, tell
-from eksml.errors import InvalidSpec, Problem
+from eksml.batches.models.isolation import Isolated, WrongResult, tell
+from eksml.errors import Problem
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +29,7 @@ class Results:
         """One result as a table.
 
         Raises:
-            InvalidSpec: It is no dictionary, a column has not one value a row or no Arrow type, or
+            WrongResult: It is no dictionary, a column has not one value a row or no Arrow type, or
                 the names are others than before. Says what was returned, all problems at once.
         """
         import pyarrow as pa
@@ -66,7 +66,7 @@ class Results:
         null.
 
         Raises:
-            InvalidSpec: Two parts have types that no type holds both of.
+            WrongResult: Two parts have types that no type holds both of.
         """
         import pyarrow as pa
 
@@ -102,7 +102,7 @@ class Results:
             yield Problem("model", what, "Return the same columns for every batch.")
 
     def _refuse(self, problems: list[Problem], cause: Exception | None = None) -> NoReturn:
-        raise InvalidSpec(problems, f"the result of {self._name}") from cause
+        raise WrongResult(problems, f"the result of {self._name}") from cause
 
 
 def _nulls(schema: pa.Schema, rows: int) -> pa.Table:
