@@ -29,7 +29,7 @@ class LoadedLLM:
         self, engine: Engine, work: Work, output: str, *, threads: int, load_s: float
     ) -> None:
         self.threads = threads
-        self._engine = engine
+        self.engine = engine
         self._work = work
         self._output = output
         self._load_s = load_s
@@ -61,21 +61,21 @@ class LoadedLLM:
 
     def busy(self) -> dict[str, float]:
         """Seconds of loading and of computing, and how full the engine's slots were meanwhile."""
-        return {"load_s": self._load_s, **self._engine.occupancy.busy()}
+        return {"load_s": self._load_s, **self.engine.occupancy.busy()}
 
     def pids(self) -> list[int]:
         """Ids of the engine's processes."""
-        return self._engine.pids()
+        return self.engine.pids()
 
     def close(self) -> None:
         """End the engine."""
-        self._engine.close()
+        self.engine.close()
 
     def _try(self, asked: dict[int, Asked], outcome: _Rows) -> list[int]:
         """Ask once; returns the rows that gave no result and may be asked again."""
         flat = [(row, request) for row, requests in asked.items() for request in requests]
         places = order([request.tokens for _, request in flat])
-        answers = self._engine.run([flat[place][1] for place in places])
+        answers = self.engine.run([flat[place][1] for place in places])
         by_row: dict[int, dict[int, Answer | Refusal]] = {}
         for place, answer in zip(places, answers, strict=True):
             by_row.setdefault(flat[place][0], {})[place] = answer

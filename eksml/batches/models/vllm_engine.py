@@ -95,12 +95,6 @@ class Engine:
         self.occupancy = Occupancy(llm.vllm_config.scheduler_config.max_num_seqs)
 
     @property
-    def context(self) -> int:
-        """Most tokens of prompt and answer together."""
-        found: int = self._llm.model_config.max_model_len
-        return found
-
-    @property
     def slots(self) -> int:
         """Requests that are computed at once, at most."""
         found: int = self._llm.vllm_config.scheduler_config.max_num_seqs
@@ -167,6 +161,7 @@ class Engine:
             self._closed = True
             with contextlib.suppress(Exception):  # whatever is left, the lifeline ends
                 asyncio.run_coroutine_threadsafe(self._shutdown(), self._loop).result(timeout=30)
+            del self._llm  # else vLLM's destructor would run, and fail, when Python ends
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._lifeline.let_go()
 
