@@ -38,6 +38,7 @@ class OpenAIFaults:
         self.models = models
         self.bodies: list[dict[str, Any]] = []
         self.at_s: list[float] = []
+        self.broken = False
         self.in_flight = 0
         self.most_in_flight = 0
         self.seen: Counter[str] = Counter()
@@ -61,11 +62,20 @@ class OpenAIFaults:
         self._server.server_close()
         self._thread.join()
 
+    def break_off(self) -> None:
+        """Die: open connections end, and no new ones are taken."""
+        self.broken = True
+        self._server.shutdown()
+        self._server.socket.close()
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         faults = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                if faults.broken:
+                    self.close_connection = True
+                    return
                 if not faults.lets_in(self):
                     return
                 if not faults.models:
@@ -74,6 +84,9 @@ class OpenAIFaults:
                 faults.answer(self, 200, {"object": "list", "data": []})
 
             def do_POST(self) -> None:
+                if faults.broken:
+                    self.close_connection = True
+                    return
                 size = int(self.headers["Content-Length"])
                 body = json.loads(self.rfile.read(size))
                 if faults.lets_in(self):

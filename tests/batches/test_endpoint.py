@@ -6,6 +6,7 @@ import json
 import pickle
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -191,6 +192,30 @@ def test_a_server_that_goes_away_ends_the_worker_and_fails_no_rows(server: OpenA
     with pytest.raises(EngineDied, match="cannot be reached"):
         loaded.compute(table)
     loaded.close()
+
+
+def test_a_server_that_dies_under_requests_fails_no_rows() -> None:
+    with OpenAIFaults() as other:
+        loaded = endpoint(
+            other.url, model="m", prompt="{text}", retries=2, max_in_flight=4, timeout_s=5
+        ).load()
+        table = pa.table({"text": [f"ok: {row}" for row in range(500)]})
+        dying = threading.Thread(target=stop_after, args=(other, 20))
+        dying.start()
+        with pytest.raises(EngineDied, match="cannot be reached"):
+            loaded.compute(table)
+        dying.join()
+        loaded.close()
+
+
+def stop_after(server: OpenAIFaults, requests: int) -> None:
+    while len(server.bodies) < requests:
+        time.sleep(0.001)
+    server.break_off()
+
+
+def test_a_row_that_breaks_every_connection_is_an_error_of_that_row(server: OpenAIFaults) -> None:
+    assert list(ask(server, ["cut: bad"]).errors) == [0]
 
 
 def test_a_server_without_a_list_of_models_is_fine() -> None:

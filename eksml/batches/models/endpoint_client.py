@@ -32,6 +32,12 @@ FATAL = {401: "api_key_env", 404: "model"}
 AGAIN = (408, 409, 429)
 """Statuses below 500 after which a request is sent again."""
 THREADS = 4
+ALIVE_S = 10.0
+"""Within which a server that lives says anything at all."""
+
+
+class _Broken(RowFailed):
+    """The connection broke, at every try."""
 
 
 class LoadedEndpoint:
@@ -54,7 +60,6 @@ class LoadedEndpoint:
         self._key = os.environ.get(model.api_key_env) or "none"
         self._requests = TokenBucket(_share(model.requests_per_minute, workers))
         self._tokens = TokenBucket(_share(model.tokens_per_minute, workers))
-        self._heard_s = began
         self._client = _client(model, self._key)
         self._rows = RowTasks(model.max_in_flight)
         try:
@@ -99,7 +104,25 @@ class LoadedEndpoint:
             self._tokens.correct(answer.tokens - guess if answer.tokens else 0)
             return answer
 
-        return await self._patiently(once)
+        try:
+            return await self._patiently(once)
+        except _Broken as error:
+            if await self._alive():
+                raise
+            raise EngineDied(f"{self._model.url} cannot be reached: {error}") from error
+
+    async def _alive(self) -> bool:
+        """Whether the server says anything: else it is not this row that breaks connections."""
+        import openai
+
+        try:
+            async with asyncio.timeout(ALIVE_S):
+                await self._client.models.list()
+        except openai.APIStatusError:
+            return True
+        except (openai.APIConnectionError, TimeoutError):
+            return False
+        return True
 
     async def _greet(self) -> None:
         """Ask for the list of models: the cheapest request that needs the key."""
@@ -111,9 +134,10 @@ class LoadedEndpoint:
 
         try:
             await self._patiently(once)
-        except EngineDied as error:
+        except _Broken as error:
+            told = f"{self._model.url} cannot be reached: {error}"
             remedy = "Start the server, or correct the address; workers must reach it, too."
-            raise InvalidSpec([Problem("url", str(error), remedy)], "the endpoint") from error
+            raise InvalidSpec([Problem("url", told, remedy)], "the endpoint") from error
         except (InvalidSpec, RowFailed) as error:
             status = getattr(error.__cause__, "status_code", None)
             if status == 404 and isinstance(error.__cause__, openai.APIStatusError):
@@ -126,26 +150,22 @@ class LoadedEndpoint:
 
     async def _patiently(self, once: Callable[[], Awaitable[T]]) -> T:
         """Try, and try again."""
-        began = time.perf_counter()
         for tries in range(1, self._model.retries + 2):
             try:
-                found = await once()
-                self._heard_s = time.perf_counter()
-                return found
+                return await once()
             except RowFailed:
                 raise
             except Exception as error:  # every kind is told apart in there
-                wait_s = self._after(error, tries, began)
+                wait_s = self._after(error, tries)
             await asyncio.sleep(wait_s)
         raise AssertionError("the last try raises")
 
-    def _after(self, error: Exception, tries: int, began: float) -> float:
+    def _after(self, error: Exception, tries: int) -> float:
         """Seconds to wait before the next try.
 
         Raises:
             RowFailed: There is none.
             InvalidSpec: Other rows would fail alike.
-            EngineDied: The server is gone: no row has had an answer since this one was begun.
         """
         import openai
 
@@ -153,7 +173,6 @@ class LoadedEndpoint:
         status = error.status_code if isinstance(error, openai.APIStatusError) else None
         asked = None
         if isinstance(error, openai.APIStatusError):
-            self._heard_s = time.perf_counter()
             asked = retry_after_s(error.response.headers)
             self._requests.hold(asked or 0.0)  # it is every row that comes too soon
         if status in FATAL:
@@ -164,9 +183,7 @@ class LoadedEndpoint:
         again = timeout or broken or (status is not None and (status >= 500 or status in AGAIN))
         if again and tries <= self._model.retries:
             return delay_s(tries, random.random()) if asked is None else asked
-        if broken and self._heard_s < began:
-            raise EngineDied(f"{self._model.url} cannot be reached: {told}") from error
-        raise RowFailed(told) from error
+        raise (_Broken if broken else RowFailed)(told) from error
 
     def _told(self, error: Exception, tries: int) -> str:
         """One sentence for the error table, in which the key is never seen."""
