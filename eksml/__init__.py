@@ -28,6 +28,9 @@ _HOMES = {
     "train": "eksml.training",
 }
 
+_ROOMS = ("backends", "batches", "cluster", "runs", "storage", "training")
+"""Rooms that are reached as attributes, as in ``eksml.batches.llm(…)``."""
+
 __all__ = ["__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
+    if name in _ROOMS:
+        return importlib.import_module(f"eksml.{name}")
     if home is None:
         raise AttributeError(f"module 'eksml' has no attribute {name!r}")
     value = getattr(importlib.import_module(home), name)

@@ -23,8 +23,8 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
-    from eksml.batches.models import endpoint as endpoint
     from eksml.batches.models import callable_model as callable_model
+    from eksml.batches.models import endpoint as endpoint
     from eksml.batches.models import llm as llm
     from eksml.batches.models import serve_app as serve_app
     from eksml.batches.models import torch_module as torch_module

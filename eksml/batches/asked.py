@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from eksml.batches.job import BatchJob
 from eksml.batches.models import model_of
 from eksml.batches.sources import check_unique, source_of
+from eksml.cluster.preflight import Offer
 from eksml.errors import InvalidSpec, Problem
 from eksml.runs.record import name_problem
 from eksml.storage import URI
@@ -87,6 +88,17 @@ def inventory_of(asked: Asked) -> Inventory:
     return inventory
 
 
+def placed(asked: Asked, offers: Iterable[Offer]) -> Asked:
+    """The same on the devices that the cluster has, where the model runs on several kinds."""
+    from eksml.batches.models.llm_spec import LLM
+
+    model = asked.model
+    if not isinstance(model, LLM) or model.device is not None:
+        return asked
+    gpus = any(offer.resources.get("GPU") for offer in offers)
+    return replace(asked, model=model.on("gpu" if gpus else "cpu"))
+
+
 def _column_problems(job: BatchJob, schema: pa.Schema) -> Iterator[Problem]:
     asked = {"keep": job.keep or (), "partition_by": job.partition_by}
     if job.id_column:
@@ -111,8 +123,8 @@ def check_same(asked: Asked, begun: dict[str, Any], *, mended: bool) -> None:
             field,
             f"differs from what this run began with: {now[field]!r:.200} instead of "
             f"{begun.get(field)!r:.200}.",
-            "Choose another name and another output, or go on with what it began with. A model that was "
-            "mended for the rows that failed is fine with retry_errors=True.",
+            "Choose another name and another output, or go on with what it began with. A model "
+            "that was mended for the rows that failed is fine with retry_errors=True.",
         )
         for field in now
         if now[field] != begun.get(field) and not (mended and field == "model")

@@ -8,7 +8,6 @@ from pydantic import BeforeValidator, Field
 
 from eksml.cluster.problems import Spec
 
-
 MAX_WORKERS = 100_000
 
 

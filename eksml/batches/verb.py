@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from eksml import env
 from eksml.batches import ledger
-from eksml.batches.asked import Asked, check_same, checked, inventory_of
+from eksml.batches.asked import Asked, check_same, checked, inventory_of, placed
 from eksml.batches.engine import Batch, drive
 from eksml.batches.plan import Cut, cut, size
 from eksml.batches.price import usd_per_node_hour
@@ -130,11 +130,13 @@ def batch(
     begun = ledger.meta_of(run) if (run / RECORD).exists() else None
     if begun is not None:
         check_same(asked, begun["identity"], mended=retry_errors)
+        asked.source.remember(begun["source"])
     inventory = None if begun is not None else inventory_of(asked)
     asked.output.check_writable()
     claimed = claim(asked.output, run)
     try:
         target, offers = _target(cluster)
+        asked = placed(asked, offers)
         shape = Cut(**begun["cut"]) if begun else _cut(run, asked, inventory, offers)
         made = _made(run, asked, shape, target, offers, retry_errors)
         return _begin(run, made, target, working_dir, retry_errors, wait)
@@ -167,7 +169,8 @@ def _cut(run: URI, asked: Asked, inventory: Inventory | None, offers: Sequence[O
     shape, blocks = cut(asked.job, sizing, inventory, offers)
     size(asked.job, sizing, shape, offers)  # refuses before anything is written
     (run / ledger.LEDGER).delete(recursive=True)  # of a call that was killed before it began
-    ledger.save(run, blocks, {"identity": asked.identity(), "cut": asdict(shape)})
+    meta = {"identity": asked.identity(), "source": asked.source.learnt(), "cut": asdict(shape)}
+    ledger.save(run, blocks, meta)
     return shape
 
 

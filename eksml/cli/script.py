@@ -29,17 +29,25 @@ def load_function(target: str) -> Callable[..., Any]:
         typer.BadParameter: There is no such file, module or function.
         CallError: The file or module fails as it is loaded; the user's traceback first.
     """
-    place, _, name = target.rpartition(":") if ":" in target else (target, "", DEFAULT)
-    module = _load_file(Path(place)) if place.endswith(".py") else _import(place)
-    function = getattr(module, name, None)
+    target = target if ":" in target else f"{target}:{DEFAULT}"
+    function = load_object(target)
     if not callable(function):
+        raise typer.BadParameter(f"{target} is a {type(function).__name__} and no function.")
+    loaded: Callable[..., Any] = function
+    return loaded
+
+
+def load_object(target: str) -> Any:
+    """Load whatever ``FILE.py:name`` or ``module:name`` names, as :func:`load_function` does."""
+    place, _, name = target.rpartition(":")
+    module = _load_file(Path(place)) if place.endswith(".py") else _import(place)
+    if not hasattr(module, name):
         own = [key for key, value in vars(module).items() if _is_own_function(value, module)]
         raise typer.BadParameter(
             f"{place} has no function {name!r}. It has: {', '.join(own) or 'none'}. "
             f"Write {place}:function."
         )
-    loaded: Callable[..., Any] = function
-    return loaded
+    return getattr(module, name)
 
 
 def _load_file(file: Path) -> ModuleType:

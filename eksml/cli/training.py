@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from eksml import env
 from eksml.cli import options, output, values
 from eksml.cli.app import command
-from eksml.cli.summary import hint, print_run, summary
-from eksml.errors import RunNotFound
-
-if TYPE_CHECKING:
-    from eksml.runs import Run
+from eksml.cli.starting import print_end, start, stdout_kept_free
+from eksml.cli.summary import summary
 
 EXAMPLES = (
     "eksml train jobs/train_digits.py",
@@ -104,9 +99,13 @@ def train(
     checkpoint: dict[str, Any] = dict(checkpoint_every or {})
     if keep is not None:
         checkpoint["keep"] = keep
-    with _stdout_kept_free(json):
-        run = _train(
-            function,
+    with stdout_kept_free(json):
+        from eksml.cli.script import load_function
+        from eksml.training import train as verb
+
+        run = start(
+            "train",
+            partial(verb, load_function(function)),
             config=values.config(config or (), config_file),
             data=values.pairs(data or (), str, "NAME=PATH") or None,
             workers=workers,
@@ -125,53 +124,4 @@ def train(
     if json:
         output.print_json(summary(run) | {"result": None if no_wait else run.result()})
     else:
-        _print_end(run, storage, where)
-
-
-def _train(
-    target: str, *, name: str | None, storage: str | None, cluster: str | None, **call: Any
-) -> Run:
-    """Call the verb; Ctrl-C says how to go on."""
-    from eksml.cli.script import load_function
-    from eksml.runs.driver import new_name
-    from eksml.training import train as verb
-
-    function = load_function(target)
-    name = name or new_name("train")
-    output.note(f"Run {name}, {f'on {cluster}' if cluster else 'in this process'}.")
-    try:
-        return verb(function, name=name, storage=storage, cluster=cluster, **call)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_go_on(name, storage, cluster)) from None
-
-
-def _how_to_go_on(name: str, storage: str | None, cluster: str | None) -> str:
-    from eksml.runs import get_run
-
-    try:
-        why = get_run(name, storage).why()
-    except RunNotFound:
-        return "Interrupted before the run began; nothing was started."
-    if cluster is None:
-        return f"{why}\nHere that is: the same command with --name {name}."
-    return (
-        f"The run goes on on {cluster}. Follow it with `{hint('logs', name, storage)} -f`, "
-        f"stop it with `{hint('cancel', name, storage)}`."
-    )
-
-
-def _print_end(run: Run, storage: str | None, cluster: str | None) -> None:
-    print_run(run)
-    following = ["logs", "cancel"] if run.state in ("pending", "running") else ["metrics", "show"]
-    commands = " · ".join(f"`{hint(verb, run.name, storage)}`" for verb in following)
-    output.note(f"Next: {commands}")
-
-
-@contextlib.contextmanager
-def _stdout_kept_free(wanted: bool) -> Iterator[None]:
-    """What the user's code, or Ray for its workers, prints is not part of the JSON."""
-    if not wanted:
-        yield
-        return
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
+        print_end(run, storage)

@@ -41,6 +41,15 @@ def amounts(text: str) -> dict[str, float]:
     return pairs(text.split(","), _amount, "NAME=AMOUNT,…, as in CPU=2,GPU=1")
 
 
+def span(text: str) -> tuple[int, int]:
+    """A least and a most: ``2,8``; or one number for both."""
+    least, comma, most = text.partition(",")
+    try:
+        return int(least), int(most if comma else least)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor LEAST,MOST.") from None
+
+
 def pairs(items: Iterable[str], parse: Callable[[str], T], form: str) -> dict[str, T]:
     """``key=value`` items as a dictionary; a key that comes twice is refused."""
     found: dict[str, T] = {}

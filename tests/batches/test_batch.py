@@ -160,6 +160,21 @@ def test_a_cancelled_run_goes_on_without_computing_a_row_twice(places, tmp_path)
     assert max(after.values()) <= 2
 
 
+def test_a_run_goes_on_with_the_types_that_it_began_with(tmp_path) -> None:
+    lines = tmp_path / "in" / "a.jsonl"
+    lines.parent.mkdir()
+    lines.write_text("".join(f'{{"n": {n}}}\n' for n in range(100)))
+    places = {"data": str(lines.parent), "output": tmp_path / "out", "storage": tmp_path / "runs"}
+    with pytest.raises(RunFailed):
+        eksml.batch(model(Fails, fail=set(range(50, 100))), **places, name="t", rows_per_file=50)
+    (lines.parent / "b.jsonl").write_text('{"n": "a text, which a column of numbers is not"}\n')
+
+    run = eksml.batch(model(Fails), **places, name="t", retry_errors=True)
+
+    assert run.result()["rows"] == 100
+    assert str(read_output(URI.parse(tmp_path / "out")).schema.field("n").type) == "int64"
+
+
 def test_two_runs_cannot_share_an_output(places) -> None:
     eksml.batch(square, **places, name="first")
 

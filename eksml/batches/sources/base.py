@@ -56,6 +56,12 @@ class Source(Protocol):
             MissingExtra: A library for this kind is not installed.
         """
 
+    def learnt(self) -> str | None:
+        """What the inventory found out and ``read`` needs, as text; None where it is nothing."""
+
+    def remember(self, learnt: str | None) -> None:
+        """Know what an inventory that was taken before found out, without taking it again."""
+
     def read(self, piece: Piece) -> pa.Table:
         """The rows of one piece in their order, with the columns FILE and PLACE (and ERROR where a
         row may be unreadable, which then has nulls) beside its own. Any thread of any process.

@@ -48,6 +48,13 @@ class Files(Spec):
         """The source as JSON."""
         return {"kind": self.kind} | self.model_dump(mode="json", exclude_none=True)
 
+    def learnt(self) -> str | None:
+        """Nothing, unless a subclass says more."""
+        return None
+
+    def remember(self, learnt: str | None) -> None:
+        """Nothing, unless a subclass says more."""
+
     def files(self) -> list[Stat]:
         """The files, each once, by name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,18 @@ class Selected(Files):
 
     def inventory(self) -> Inventory:
         raise NotImplementedError
+
+    def learnt(self) -> str | None:
+        """The columns' types, as an Arrow schema in base 64."""
+        types = self._types
+        return None if types is None else base64.b64encode(types.serialize().to_pybytes()).decode()
+
+    def remember(self, learnt: str | None) -> None:
+        """Take the columns' types from an earlier inventory: new files cannot change them."""
+        import pyarrow as pa
+
+        if learnt is not None:
+            self._types = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(learnt)))
 
     def types(self) -> pa.Schema:
         """The columns that are read from files. Takes an inventory where none was taken before."""

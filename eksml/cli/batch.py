@@ -1,0 +1,163 @@
+"""The command ``eksml batch``."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eksml import env
+from eksml.cli import options, output, values
+from eksml.cli.app import command
+from eksml.cli.starting import print_end, start, stdout_kept_free
+from eksml.cli.summary import summary
+
+EXAMPLES = (
+    "eksml batch Qwen/Qwen3-8B reviews.parquet out/ --prompt 'Summarise: {text}'",
+    "eksml batch classify.py:Classify images/ s3://bucket/labels --name labels",
+    "eksml batch model.py:model s3://bucket/rows s3://bucket/out --cluster tune --workers 2,8",
+    "eksml batch classify.py:Classify images/ s3://bucket/labels --name labels --retry-errors",
+)
+
+
+@command("batch", *EXAMPLES)
+def batch(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="FILE.py:name or module:name of a class, a function or a model object; or, with "
+            "--prompt, a language model: its folder, s3:// URI or name on the hub.",
+        ),
+    ],
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATA...", help="Files, folders or patterns, local or s3://."),
+    ],
+    output_folder: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="Folder for the results, local or s3://.")
+    ],
+    prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEMPLATE", help="MODEL is a language model; columns in {braces}."),
+    ] = None,
+    sampling: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A sampling parameter, as YAML. Repeatable."),
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A vLLM engine argument, as YAML. Repeatable."),
+    ] = None,
+    workers: Annotated[
+        tuple[int, int] | None,
+        typer.Option(parser=values.span, metavar="N|LEAST,MOST", help="Processes with the model."),
+    ] = None,
+    resources: Annotated[
+        dict[str, float] | None,
+        typer.Option(parser=values.amounts, metavar="CPU=2,GPU=1", help="Of each worker."),
+    ] = None,
+    format: Annotated[str, typer.Option(metavar="parquet|jsonl", help="Of the output.")] = (
+        "parquet"
+    ),
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Keep only these. Repeatable.")
+    ] = None,
+    partition_by: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Folders by its values. Repeatable.")
+    ] = None,
+    rows_per_file: Annotated[int | None, typer.Option(help="Rows of an output file.")] = None,
+    max_error_share: Annotated[
+        float, typer.Option(metavar="SHARE", help="Failed rows above which the run stops.")
+    ] = 0.1,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Try the failed rows of the run --name again.")
+    ] = False,
+    storage: options.Storage = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The run's name; that of an ended run resumes it."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE|URL",
+            help="Where to compute.  [EKSML_CLUSTER, else in this process, on its own Ray]",
+        ),
+    ] = None,
+    working_dir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Take it along to the cluster.")
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option(parser=values.duration_s, metavar="2h", help="Stop then.")
+    ] = None,
+    budget_node_hours: Annotated[
+        float | None, typer.Option(metavar="HOURS", help="Stop once spent.")
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Return at once; the run goes on on its cluster.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Compute a model over data, every row once, here or on a cluster.
+
+    A run that was killed, cancelled or failed computes what is left when it is started again with
+    the same --name.
+    """
+    where = cluster or env.CLUSTER()
+    if no_wait and where is None:
+        raise typer.BadParameter(
+            "needs --cluster: a run in this process ends with it.", param_hint="--no-wait"
+        )
+    if retry_errors and name is None:
+        raise typer.BadParameter("needs --name: of which run?", param_hint="--retry-errors")
+    with stdout_kept_free(json):
+        from eksml.batches import batch as verb
+
+        chosen = _model(model, prompt, sampling or (), engine or ())
+        run = start(
+            "batch",
+            partial(verb, chosen, data if len(data) > 1 else data[0], output_folder),
+            name=name,
+            storage=storage,
+            cluster=where,
+            workers=workers,
+            resources=resources,
+            format=format,
+            keep=keep,
+            partition_by=tuple(partition_by or ()),
+            rows_per_file=rows_per_file,
+            max_error_share=max_error_share,
+            retry_errors=retry_errors,
+            working_dir=working_dir,
+            deadline_s=deadline,
+            budget_node_hours=budget_node_hours,
+            wait=not no_wait,
+        )
+    if json:
+        output.print_json(summary(run) | {"result": None if no_wait else run.result()})
+    else:
+        print_end(run, storage)
+
+
+def _model(text: str, prompt: str | None, sampling: Any, engine: Any) -> Any:
+    """What MODEL names."""
+    settings = {"--sampling": sampling, "--engine": engine}
+    if prompt is not None:
+        from eksml.batches import llm
+
+        given = {name: values.config(items, None) for name, items in settings.items()}
+        return llm(text, prompt=prompt, sampling=given["--sampling"], engine=given["--engine"])
+    for option, items in settings.items():
+        if items:
+            raise typer.BadParameter("is for a language model; give --prompt.", param_hint=option)
+    if ":" not in text or text.startswith("s3:"):
+        raise typer.BadParameter(
+            f"{text!r} is neither FILE.py:name nor module:name. For a language model add --prompt.",
+            param_hint="MODEL",
+        )
+    from eksml.cli.script import load_object
+
+    return load_object(text)
