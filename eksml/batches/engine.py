@@ -64,12 +64,13 @@ def drive(run: URI, batch: Batch) -> None:
                     for told in _round(attempt, batch, [Task(k, blocks[k.block]) for k in left]):
                         done[told.done.key] = told.done
                         meter.add(told)
-                        _check_errors(run, tally, batch.job, after=ASKED_AFTER)
+                        if tally.computed >= ASKED_AFTER:
+                            _check_errors(run, tally.failed, tally.computed, batch.job)
                 except _Lost as error:
                     lost = 1 if len(done) > before else lost + 1
                     if lost > batch.job.max_failures:
                         raise RunFailed(f"{run.name} failed: {error}") from error
-        _check_errors(run, tally, batch.job, after=1)
+        _check_errors(run, tally.errors, tally.rows + tally.errors, batch.job)
         attempt.write_result(
             report(
                 run,
@@ -156,13 +157,13 @@ def _explained(attempt: Attempt, error: Exception) -> Exception:
     return RunFailed(f"{failure.traceback}\n\n{attempt.run.name} failed in a worker.")
 
 
-def _check_errors(run: URI, tally: Tally, job: BatchJob, *, after: int) -> None:
-    """Stop a run most of whose rows fail, before all money is spent on it."""
-    if tally.rows + tally.errors < after or tally.error_share <= job.max_error_share:
+def _check_errors(run: URI, failed: int, rows: int, job: BatchJob) -> None:
+    """Stop a run too many of whose rows fail, before all money is spent on it."""
+    if failed <= job.max_error_share * rows:
         return
     most = next(iter(reasons(run).items()), ("unknown", 0))
     raise RunFailed(
-        f"{tally.errors:,} of {tally.rows + tally.errors:,} rows failed, more than "
+        f"{failed:,} of {rows:,} rows failed, more than "
         f"max_error_share={job.max_error_share:g} allows. Most often ({most[1]:,}): {most[0]} "
         "Mend it and call again with retry_errors=True, or allow more. What is done stays done."
     )

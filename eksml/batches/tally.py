@@ -13,7 +13,7 @@ from eksml.batches.ledger import Done, Key
 WINDOW_S = 30.0
 """Speeds are over so long."""
 ASKED_AFTER = 100
-"""Rows that must be done before the share of errors means anything."""
+"""Rows that must be computed before the share of those that fail means anything."""
 
 
 @dataclass
@@ -26,6 +26,8 @@ class Tally:
     lengths: dict[str, Counter[int]] = field(default_factory=dict)
     computed: int = 0
     """Rows that went through the model since this tally began, failed ones too."""
+    failed: int = 0
+    """Of these, those that failed."""
     _errors: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Block → its newest generation and the errors in it."""
     _recent: deque[tuple[float, int, int]] = field(default_factory=deque)
@@ -41,6 +43,7 @@ class Tally:
             counts.update({int(length): count for length, count in histogram.items()})
         if now_s is not None:
             self.computed += done.rows + done.errors
+            self.failed += done.errors
             self._recent.append((now_s, done.rows + done.errors, done.tokens()))
             while now_s - self._recent[0][0] > WINDOW_S and len(self._recent) > 2:
                 self._recent.popleft()
@@ -49,12 +52,6 @@ class Tally:
     def errors(self) -> int:
         """Rows that failed, when they were tried last."""
         return sum(count for _, count in self._errors.values())
-
-    @property
-    def error_share(self) -> float:
-        """Failed rows among all that are done."""
-        done = self.rows + self.errors
-        return self.errors / done if done else 0.0
 
     def total(self, planned: int) -> int:
         """Rows that there will be: exact where all are known, else by what the done blocks held."""
