@@ -77,6 +77,7 @@ def drive(run: URI, batch: Batch) -> None:
                 tally,
                 output=batch.output,
                 seconds=time.time() - began_s,
+                computing_s=meter.computing_s,
                 node_hours=meter.node_hours,
                 busy=meter.busy,
                 usd_per_node_hour=batch.usd_per_node_hour,

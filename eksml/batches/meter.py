@@ -31,6 +31,7 @@ class Meter:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._first_s: float | None = None
+        self._last_s = 0.0
         self._told_step = -1
         self.busy: dict[str, dict[str, float]] = {}
         """What each worker last said of its model."""
@@ -74,6 +75,7 @@ class Meter:
                 step = self._tally.rows + self._tally.errors
                 self._attempt.event("loop_started", at_s=self._first_s, restored_step=step)
             self._tally.add(told.done, now_s)
+            self._last_s = now_s
             self.busy[told.worker] = told.busy
 
     @property
@@ -81,6 +83,11 @@ class Meter:
         """Of all attempts up to now."""
         events = [entry.record for entry in read(self._attempt.run / EVENTS)]
         return receipt(events, now_s=time.time()).node_s / 3600
+
+    @property
+    def computing_s(self) -> float:
+        """Since the first block of this attempt began."""
+        return 0.0 if self._first_s is None else self._last_s - self._first_s
 
     def _loop(self) -> None:
         while not self._ended.wait(EVERY_S[self._attempt.run.scheme]):

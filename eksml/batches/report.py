@@ -21,6 +21,7 @@ def report(
     *,
     output: URI,
     seconds: float,
+    computing_s: float,
     node_hours: float,
     busy: Mapping[str, Mapping[str, float]],
     usd_per_node_hour: float | None,
@@ -29,6 +30,7 @@ def report(
 
     Args:
         seconds: Of this attempt, from its start.
+        computing_s: Of that, from the first block on: without the start of workers and models.
         node_hours: Of all attempts.
         busy: What each worker of this attempt last said of its model.
     """
@@ -42,7 +44,8 @@ def report(
         "files": sum(len(done.files) for done in ledger.read_all(run)),
         "lengths": lengths,
         "seconds": round(seconds, 1),
-        "rows_per_s": round(tally.computed / seconds, 1) if seconds > 0 else 0.0,
+        "computing_s": round(computing_s, 2),
+        "rows_per_s": round(tally.computed / computing_s, 1) if computing_s > 0 else 0.0,
         "engine": _engine(busy),
     }
     if usd_per_node_hour is not None:
