@@ -133,15 +133,18 @@ def retire(run: URI) -> None:
     _delete(run / STATE, gone - _needed(run))
 
 
-def sweep(run: URI) -> None:
-    """Delete what tasks that were killed left unnamed. Only while no task of the run works."""
+def sweep(run: URI, attempt: int) -> None:
+    """Delete what earlier attempts' tasks left unnamed; before the first task of ``attempt`` works.
+
+    What a later attempt writes is never touched: this owner may have slept, and be a zombie."""
     meta = newest(run)
     tokens: Sequence[Any] = (
         [] if meta is None else list(itertools.chain(*meta["prepared"].values()))
     )
     staged = {token["part"]["file"] for token in tokens if "part" in token}
     for folder, needed in ((run / STATE, _needed(run)), (run / STAGED, staged)):
-        _delete(folder, {stat.uri.name for stat in folder.list()} - needed)
+        names = {stat.uri.name for stat in folder.list()} - needed
+        _delete(folder, {name for name in names if int(name.partition("-")[0]) < attempt})
 
 
 def _needed(run: URI) -> set[str]:

@@ -13,7 +13,7 @@ from eksml.runs.driver import Attempt
 from eksml.storage import URI
 from eksml.streams import checkpoints, pool, wishes
 from eksml.streams.assignment import Restored
-from eksml.streams.crew import Crew, Failed, TasksLost
+from eksml.streams.crew import Bench, Crew, Failed, TasksLost
 from eksml.streams.graph import Graph
 from eksml.streams.job import StreamJob
 from eksml.streams.operators.infer import Infer
@@ -57,6 +57,7 @@ class Coordinator:
         self._failures = 0
         self._paused = False
         self._wish: wishes.Wish | None = wishes.read(self._run / wishes.ANSWER)
+        self._bench = Bench()
         self._reporter = Reporter(attempt, graph)
 
     def run(self) -> dict[str, Any]:
@@ -83,6 +84,7 @@ class Coordinator:
                     raise RunCancelled(f"{self._run.name} was stopped at a checkpoint: {why}.")
         finally:
             pool.stop(pools)
+            self._bench.clear()
             self._reporter.close()
 
     def _incarnate(self, pools: Mapping[str, Any]) -> Outcome:
@@ -93,6 +95,7 @@ class Coordinator:
         self._epoch = restored.epoch
         layout = plan(self._graph, self._parallelism)
         crew = Crew(
+            self._bench,
             layout,
             self._run,
             self._attempt.number,
@@ -118,7 +121,7 @@ class Coordinator:
 
     def _restored(self) -> Restored:
         if not self._incarnation % 1_000_000 > 1:
-            checkpoints.sweep(self._run)
+            checkpoints.sweep(self._run, self._attempt.number)
         meta = checkpoints.newest(self._run)
         if meta is not None:
             return checkpoints.restored(meta)
@@ -186,7 +189,7 @@ class Shift:
         if not owner._paused:
             for task in self._reading:
                 while task not in self._ended and self._reading[task] < _READS:
-                    self._reads[task.read.remote(_SLICE_S)] = task
+                    self._reads[task.read.remote(crew.incarnation, _SLICE_S)] = task
                     self._reading[task] += 1
         wait_s = min(due_s - time.monotonic(), _LOOK_S[owner._run.scheme])
         done, _ = ray.wait([*self._reads, *crew.failures], timeout=max(0.0, wait_s))
@@ -204,8 +207,10 @@ class Shift:
         owner, crew = self._owner, self._crew
         began_s = time.monotonic()
         epoch = owner._epoch + 1
-        crew.all([task.barrier.remote(epoch) for task in crew.sources], _CHECKPOINT_S)
-        asked = [task.snapshot.remote(epoch) for task in crew.tasks.values()]
+        crew.all(
+            [task.barrier.remote(crew.incarnation, epoch) for task in crew.sources], _CHECKPOINT_S
+        )
+        asked = [task.snapshot.remote(crew.incarnation, epoch) for task in crew.tasks.values()]
         snapshots = dict(zip(crew.tasks, crew.all(asked, _CHECKPOINT_S), strict=True))
         meta = checkpoints.meta_of(
             epoch,
@@ -219,7 +224,9 @@ class Shift:
         self._write(meta, kind)
         owner._epoch, owner._failures = epoch, 0
         commits = [
-            task.commit.remote(epoch, snapshots[place].prepared, snapshots[place].positions)
+            task.commit.remote(
+                crew.incarnation, epoch, snapshots[place].prepared, snapshots[place].positions
+            )
             for place, task in crew.tasks.items()
         ]
         crew.all(commits, _CHECKPOINT_S)
@@ -263,7 +270,7 @@ class Shift:
     def _grant(self, wish: wishes.Wish) -> Outcome | None:
         owner, crew = self._owner, self._crew
         if wish.verb == "drain":
-            crew.all([task.drain.remote() for task in crew.sources], _CHECKPOINT_S)
+            crew.all(crew.ask(crew.sources, "drain"), _CHECKPOINT_S)
             return self._end()
         if wish.verb == "resume":
             owner._paused = False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from eksml.streams.assignment import Restored
 from eksml.streams.operators.ends import SourceStep
+from eksml.streams.parcel import Parcel
 from eksml.streams.plan import Plan
 from eksml.streams.task import Failure, Task
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _START_S = 1800.0
 """A node may have to be bought first."""
+_AWAKE_S = 2.0
+"""How long an actor that waits is given to answer."""
 _WORD_S = 5.0
 """How long a task that lives is given to say why it failed."""
 
@@ -36,11 +40,73 @@ class Failed(Exception):
         self.failure = failure
 
 
+class Bench:
+    """Actors that wait for a task: those of a crew that has ended, so that the next one does not
+    have to start processes anew. They die with this process."""
+
+    def __init__(self) -> None:
+        self._actors: list[ActorHandle] = []
+        self._share = 0.0
+        """Of a CPU, that each of them holds."""
+
+    def take(self, count: int, incarnation: int, share: float) -> list[ActorHandle]:
+        """So many actors, in a new incarnation; new ones where none wait, or one does not answer
+        at once. Those that are left over go."""
+        import ray
+
+        if share != self._share:
+            self.clear()
+            self._share = share
+        waiting, self._actors = self._actors, []
+        asked = {actor.begin.remote(incarnation): actor for actor in waiting}
+        ray.wait(list(asked), num_returns=len(asked), timeout=_AWAKE_S) if asked else None
+        good: list[ActorHandle] = []
+        for answer, actor in asked.items():
+            if len(good) < count and _answers(answer):
+                good.append(actor)
+            else:
+                _kill(actor)
+        kind = ray.remote(Task).options(num_cpus=share, max_restarts=0, max_concurrency=1000)
+        while len(good) < count:
+            actor = kind.remote()
+            actor.begin.remote(incarnation)
+            good.append(actor)
+        return good
+
+    def give_back(self, actors: Iterable[ActorHandle]) -> None:
+        """They may be dead, or busy with what nobody wants any more."""
+        self._actors += actors
+
+    def clear(self) -> None:
+        """End all that wait."""
+        for actor in self._actors:
+            _kill(actor)
+        self._actors = []
+
+
+def _answers(answer: Any) -> bool:
+    import ray
+
+    try:
+        ray.get(answer, timeout=0)
+    except Exception:  # it is dead, or has not come yet
+        return False
+    return True
+
+
+def _kill(actor: ActorHandle) -> None:
+    import ray
+
+    with contextlib.suppress(Exception):
+        ray.kill(actor)
+
+
 class Crew:
-    """Starts the tasks; a context manager that kills them. They die with this process as well."""
+    """Starts the tasks; a context manager that gives their actors back to the bench."""
 
     def __init__(
         self,
+        bench: Bench,
         plan: Plan,
         run: URI,
         attempt: int,
@@ -52,6 +118,8 @@ class Crew:
         pools: dict[str, tuple[Any, ...]],
     ) -> None:
         self.plan = plan
+        self.incarnation = incarnation
+        self._bench = bench
         self._common = {
             "run": run,
             "attempt": attempt,
@@ -85,11 +153,7 @@ class Crew:
         return self
 
     def __exit__(self, *ending: object) -> None:
-        import ray
-
-        for task in self.tasks.values():
-            with contextlib.suppress(Exception):
-                ray.kill(task)
+        self._bench.give_back(self.tasks.values())
 
     def _start(self) -> None:
         """Start all, then wire all.
@@ -101,19 +165,24 @@ class Crew:
 
         # The tasks of one worker share its CPU, as their work is one after the other's
         share = round(1.0 / self.plan.num_stages - 0.00005, 4)
-        kind = ray.remote(Task).options(num_cpus=share, max_restarts=0, max_concurrency=1000)
-        for stage in range(self.plan.num_stages):
-            for index in range(self.plan.parallelism):
-                self.tasks[stage, index] = kind.remote()
-        self.failures = {task.failure.remote(): task for task in self.tasks.values()}
-        common = ray.put(self._common)
+        places = list(itertools.product(range(self.plan.num_stages), range(self.plan.parallelism)))
+        actors = self._bench.take(len(places), self.incarnation, share)
+        self.tasks = dict(zip(places, actors, strict=True))
+        self.failures = {
+            task.failure.remote(self.incarnation): task for task in self.tasks.values()
+        }
+        common = ray.put(Parcel.of(self._common))
         self.all(
             [
-                task.start.remote(common, stage, index, self.tasks)
+                task.start.remote(self.incarnation, common, stage, index, self.tasks)
                 for (stage, index), task in self.tasks.items()
             ],
             _START_S,
         )
+
+    def ask(self, tasks: Iterable[ActorHandle], method: str, *arguments: Any) -> list[Any]:
+        """Call a method of these tasks; the answers to come."""
+        return [getattr(task, method).remote(self.incarnation, *arguments) for task in tasks]
 
     def all(self, answers: list[Any], timeout_s: float) -> list[Any]:
         """Wait for all of these answers of tasks.

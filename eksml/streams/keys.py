@@ -61,9 +61,8 @@ def _numbers(column: pa.Array) -> np.ndarray:
     if pa.types.is_temporal(kind):
         return _times(column)
     if pa.types.is_floating(kind):
-        floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        numbers = (floats + 0.0).view(np.uint64)  # -0.0 equals 0.0
-        return numbers
+        floats: np.ndarray = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return (floats + 0.0).view(np.uint64)  # -0.0 equals 0.0
     if any(test(kind) for test in _texts()):
         return _checksums(column)
     raise CallError(f"keys of type {kind} cannot be hashed. Use numbers, text, bytes or times.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from eksml.runs.record import ErrorRecord
 from eksml.streams.batch import Batch, columns_of, concat_tables, single
 from eksml.streams.operators.functions import call, record_batch
+from eksml.streams.parcel import Parcel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,9 +26,10 @@ be asked twice."""
 class Model:
     """The model in an actor: a function, or an object of a class, made once in the actor."""
 
-    def __init__(self, spec: Infer) -> None:
-        self._spec = spec
-        self._model = spec.model() if isinstance(spec.model, type) else spec.model
+    def __init__(self, parcel: Parcel) -> None:
+        self._spec: Infer = parcel.open()
+        model = self._spec.model
+        self._model = model() if isinstance(model, type) else model
 
     def answer(
         self, batch: Batch, tries: int
@@ -82,7 +84,8 @@ def start(spec: Infer) -> tuple[ActorHandle, ...]:
         max_restarts=-1,
         max_task_retries=_ASK_AGAIN,
     )
-    return tuple(kind.remote(spec) for _ in range(spec.replicas))
+    parcel = Parcel.of(spec)
+    return tuple(kind.remote(parcel) for _ in range(spec.replicas))
 
 
 def stop(pools: Mapping[str, tuple[ActorHandle, ...]]) -> None:

@@ -76,7 +76,7 @@ class Reporter:
         now_s = time.monotonic()
         if not self._asked:
             if now_s - self._told_s >= _PAUSE_S[self._run.scheme]:
-                self._asked = [task.status.remote() for task in crew.tasks.values()]
+                self._asked = [task.status.remote(crew.incarnation) for task in crew.tasks.values()]
             return
         done, rest = ray.wait(self._asked, num_returns=len(self._asked), timeout=0)
         if rest:
@@ -164,7 +164,7 @@ class Reporter:
         """The last look, waited for."""
         import ray
 
-        answers = ray.get([task.status.remote() for task in crew.tasks.values()])
+        answers = ray.get([task.status.remote(crew.incarnation) for task in crew.tasks.values()])
         self._tell(answers, max(1e-6, time.monotonic() - self._told_s))
 
     def close(self) -> None:

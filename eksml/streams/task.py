@@ -15,6 +15,7 @@ from eksml.streams.alignment import Inbox
 from eksml.streams.assignment import Assignment
 from eksml.streams.channels import Message, PeerLost
 from eksml.streams.operators.base import Operator
+from eksml.streams.parcel import Parcel
 from eksml.streams.snapshots import Chain, store
 from eksml.streams.wiring import DRIVER, StepFailed, Wiring
 
@@ -43,6 +44,7 @@ class Snapshot:
     state: dict[str, dict[str, Any]]
     """The chain of each step."""
     watermarks: dict[str, int]
+    """Of each step that has state. It has come by an exchange, so that all its tasks agree."""
     positions: dict[str, dict[str, Any]]
     prepared: dict[str, Any]
     num_bytes: int
@@ -52,10 +54,16 @@ class Snapshot:
 
 
 def _guarded(method: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-    """What goes wrong in it is told by :meth:`Task.failure`, and to the caller."""
+    """Refuse what comes from an older incarnation, by the first argument. What goes wrong is told
+    by :meth:`Task.failure`, and to the caller."""
 
     @functools.wraps(method)
-    async def guarded(self: Task, *args: Any) -> T:
+    async def guarded(self: Task, incarnation: int, *args: Any) -> T:
+        if incarnation != self._incarnation:
+            raise PeerLost(f"incarnation {incarnation} is over")
+        current = asyncio.current_task()
+        assert current is not None
+        self._calls.add(current)
         try:
             return await method(self, *args)
         except PeerLost:
@@ -63,6 +71,8 @@ def _guarded(method: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]
         except Exception as error:
             self._fail(error)
             raise PeerLost(f"{type(error).__name__}: {error}") from None
+        finally:
+            self._calls.discard(current)
 
     return guarded
 
@@ -71,34 +81,51 @@ class Task:
     """An asynchronous actor. All of its work is done under one lock, a message at a time."""
 
     def __init__(self) -> None:
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._clear(0)
+
+    def _clear(self, incarnation: int) -> None:
+        self._incarnation = incarnation
         self._failed: Failure | None = None
         self._has_failed = asyncio.Event()
         self._lock = asyncio.Lock()
         self._snapshots: dict[int, asyncio.Future[Snapshot]] = {}
         self._flushed_s = 0.0
-        self._kept: set[asyncio.Task[None]] = set()
+        self._wiring: Wiring | None = None
 
-    async def ready(self) -> None:
-        """Answers once the actor lives."""
+    @property
+    def _wired(self) -> Wiring:
+        assert self._wiring is not None, "start comes first"
+        return self._wiring
+
+    async def begin(self, incarnation: int) -> None:
+        """Forget everything that was, and be part of a new incarnation."""
+        for call in list(self._calls):
+            call.cancel()
+        if self._wiring is not None:
+            await self._wiring.close()
+        self._clear(incarnation)
 
     @_guarded
     async def start(
-        self, common: dict[str, Any], stage: int, index: int, peers: dict[tuple[int, int], Any]
+        self, common: Parcel, stage: int, index: int, peers: dict[tuple[int, int], Any]
     ) -> None:
         """Take up the state, and finish what a checkpoint left to be committed.
 
         ``common`` are the fields of :class:`Assignment` that all tasks share."""
-        self._assignment = assignment = Assignment(stage=stage, index=index, **common)
-        self._wiring = await Wiring(assignment, peers, self._lock, self._fail).make()
-        self._inbox = Inbox(self._wiring.channels_in)
-        self._chains = await asyncio.to_thread(self._wiring.restore)
+        self._assignment = assignment = Assignment(stage=stage, index=index, **common.open())
+        wiring = Wiring(assignment, peers, self._lock, self._fail)
+        self._wiring = await wiring.make()
+        self._inbox = Inbox(wiring.channels_in)
+        self._chains = await asyncio.to_thread(wiring.restore)
         restored = assignment.restored
-        for name, sink in self._wiring.sinks.items():
+        for name, sink in self._wired.sinks.items():
             first = assignment.stage == assignment.plan.stage_of.get(name, 0)
             tokens = restored.prepared.get(name, []) if first else []
             for token in tokens[assignment.index :: assignment.plan.parallelism]:
                 await sink.writer.commit(restored.epoch, token)
 
+    @_guarded
     async def failure(self) -> Failure:
         """Answers when the task has failed, and with why."""
         await self._has_failed.wait()
@@ -109,30 +136,28 @@ class Task:
     async def read(self, budget_s: float) -> bool:
         """Read sources for so long. Returns whether they have all ended."""
         end_s = time.monotonic() + budget_s
-        while time.monotonic() < end_s and not self._wiring.ended:
+        while time.monotonic() < end_s and not self._wired.ended:
             async with self._lock:
-                found = [await feed.step() for feed in self._wiring.feeds]
+                found = [await feed.step() for feed in self._wired.feeds]
                 await self._flush(now=not any(found))
             await asyncio.sleep(0 if any(found) else _IDLE_S)
         async with self._lock:
             await self._flush(now=True)
-        return self._wiring.ended
+        return self._wired.ended
 
     @_guarded
     async def drain(self) -> None:
         """Read no more: time has come to its end, and every window with it."""
         async with self._lock:
-            for feed in self._wiring.feeds:
+            for feed in self._wired.feeds:
                 if not feed.ended:
                     await feed.end()
             await self._flush(now=True)
 
     @_guarded
-    async def push(self, incarnation: int, channel: str, number: int, message: Message) -> None:
+    async def push(self, channel: str, number: int, message: Message) -> None:
         """Take a message from another task; answers once it has been worked on, which is the
         sender's leave to send another."""
-        if incarnation != self._assignment.incarnation:
-            return
         await self._inbox.turn(channel, number)
         async with self._lock:
             await self._work_on(channel, message)
@@ -140,10 +165,10 @@ class Task:
 
     async def _work_on(self, channel: str, message: Message) -> None:
         for address, batch in message.events:
-            runner, side = self._wiring.input(address, channel)
+            runner, side = self._wired.input(address, channel)
             await runner.take(side[0], batch)
         for address, mark in message.marks:
-            runner, side = self._wiring.input(address, channel)
+            runner, side = self._wired.input(address, channel)
             await runner.advance(side[1], mark)
         if message.barrier is not None:
             await self._arrive(channel, message.barrier)
@@ -162,22 +187,22 @@ class Task:
 
     async def _take_snapshot(self, epoch: int) -> None:
         began_s = time.perf_counter()
-        for operator in self._wiring.operators():
+        for operator in self._wired.operators():
             await operator.flush()
         tables = {
             runner.name: self._changes(runner.name, runner.operator)
-            for runner in self._wiring.runners
+            for runner in self._wired.runners
             if runner.operator is not None
         }
-        positions = {feed.runner.name: feed.positions() for feed in self._wiring.feeds}
-        watermarks = {runner.name: runner.meeting.mark for runner in self._wiring.runners}
+        positions = {feed.runner.name: feed.positions() for feed in self._wired.feeds}
+        watermarks = self._wired.watermarks()
         prepared = {
-            name: await sink.writer.prepare(epoch) for name, sink in self._wiring.sinks.items()
+            name: await sink.writer.prepare(epoch) for name, sink in self._wired.sinks.items()
         }
-        for channel in self._wiring.channels_out:
+        for channel in self._wired.channels_out:
             await channel.flush(barrier=epoch)
         seconds = time.perf_counter() - began_s
-        self._keep(self._store(epoch, tables, watermarks, positions, prepared, seconds))
+        self._keep(lambda: self._store(epoch, tables, watermarks, positions, prepared, seconds))
 
     def _changes(self, name: str, operator: Operator) -> tuple[Any, bool]:
         """What changed in a step's state, and whether it is all of it."""
@@ -199,8 +224,9 @@ class Task:
             if full:
                 self._chains[name] = Chain([])
             if table is not None and table.num_rows:
-                file = f"{name}-{self._assignment.index:04d}-{epoch:08d}"
-                folder = self._wiring.state_folder
+                place = self._assignment
+                file = f"{place.attempt:06d}-{name}-{place.index:04d}-{epoch:08d}"
+                folder = self._wired.state_folder
                 part = await asyncio.to_thread(store, folder, file, table)
                 self._chains[name].add(part, table.num_rows)
                 num_bytes += part.size
@@ -208,22 +234,23 @@ class Task:
         done = Snapshot(state, watermarks, positions, prepared, num_bytes, seconds)
         self._snapshot(epoch).set_result(done)
 
-    def _keep(self, work: Any) -> None:
+    def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it beside everything else; errors end the task."""
 
         async def guarded() -> None:
             try:
-                await work
+                await work()
             except Exception as error:
                 self._fail(error)
 
         task = asyncio.create_task(guarded())
-        self._kept.add(task)
-        task.add_done_callback(self._kept.discard)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     def _snapshot(self, epoch: int) -> asyncio.Future[Snapshot]:
         return self._snapshots.setdefault(epoch, asyncio.get_running_loop().create_future())
 
+    @_guarded
     async def snapshot(self, epoch: int) -> Snapshot:
         """Answers when this task's part of a checkpoint is in storage."""
         found = await self._snapshot(epoch)
@@ -237,22 +264,23 @@ class Task:
         """The checkpoint stands: make the effects of its epoch happen."""
         for name, token in prepared.items():
             if token is not None:
-                await self._wiring.sinks[name].writer.commit(epoch, token)
-        for feed in self._wiring.feeds:
+                await self._wired.sinks[name].writer.commit(epoch, token)
+        for feed in self._wired.feeds:
             await feed.committed(positions[feed.runner.name])
 
+    @_guarded
     async def status(self) -> dict[str, Any]:
         """Counts of each step, and how far event time has come there."""
         rows = {}
-        for runner in self._wiring.runners:
+        for runner in self._wired.runners:
             rows[runner.name] = {**asdict(runner.counts), "watermark": runner.meeting.mark}
-        blocked_s = sum(channel.blocked_s for channel in self._wiring.channels_out)
+        blocked_s = sum(channel.blocked_s for channel in self._wired.channels_out)
         return {"steps": rows, "blocked_s": blocked_s, "waiting": self._inbox.num_waiting}
 
     async def _flush(self, now: bool) -> None:
         """Send small rests on, if nothing else comes or they have waited long enough."""
         if now or time.monotonic() - self._flushed_s > _LINGER_S:
-            for channel in self._wiring.channels_out:
+            for channel in self._wired.channels_out:
                 await channel.flush()
             self._flushed_s = time.monotonic()
 

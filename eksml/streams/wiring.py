@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,14 @@ class Wiring:
         """In the order in which events pass them; dead letters come last."""
         runners = sorted(self.runners, key=lambda runner: runner.name == DEAD_LETTERS)
         return (runner.operator for runner in runners if runner.operator is not None)
+
+    def watermarks(self) -> dict[str, int]:
+        """How far event time has come at each step that has state."""
+        return {
+            step.name: self._by_name[step.name].meeting.mark
+            for step in self._plan.graph.steps
+            if step.spec.stateful and step.name in self._by_name
+        }
 
     def input(self, address: Address, channel: str) -> tuple[Runner, tuple[int, int]]:
         """Where what comes by a channel goes: the step, its input, and the input of its watermark:
@@ -241,6 +250,13 @@ class Wiring:
         self._by_name[DEAD_LETTERS] = runner
         await self._make_sink(DEAD_LETTERS, sink, runner, self._context(DEAD_LETTERS, runner, ()))
 
+    async def close(self) -> None:
+        """Give up what sources, steps and sinks hold; errors of what is given up are nobody's."""
+        parts: list[Feed | Operator] = [*self.feeds, *self.operators()]
+        for part in parts:
+            with contextlib.suppress(Exception):
+                await part.close()
+
     def restore(self) -> dict[str, Chain]:
         """Give operators their state back; the chains that go on. May take long."""
         restored, place = self._assignment.restored, self._assignment
@@ -248,17 +264,15 @@ class Wiring:
         goes_on = same and restored.folder == self.state_folder
         chains: dict[str, Chain] = {}
         for runner in self.runners:
-            watermark = restored.watermarks.get(runner.name)
-            if watermark is not None:
-                runner.meeting.restore(watermark)
-            if runner.operator is None or runner.name not in restored.state:
+            if runner.operator is None or runner.name not in restored.watermarks:
                 continue
-            found = restored.state[runner.name]
-            mine = [found[place.index]] if same else found
+            runner.meeting.restore(restored.watermarks[runner.name])
+            found = restored.state.get(runner.name, [])
+            mine = found[place.index : place.index + 1] if same else found
             groups = None if same else owned(place.index, self._plan.parallelism)
             tables = self._tables(mine, groups)
             runner.operator.restore(tables, runner.meeting.mark)
-            if goes_on:
+            if goes_on and mine:
                 chains[runner.name] = Chain(list(mine[0]["parts"]), mine[0]["rows"])
         return chains
 

@@ -72,6 +72,8 @@ class _EachEpoch:
 
     async def commit(self, epoch: int, token: Any) -> None:
         table = await self._staged.take(token)
+        if table is None:
+            return
         times = table.column(TIME).to_numpy()
         batch = Batch(times, columns=single(table.drop_columns([TIME])))
         key = f"{self._desk.run.name}/{self._desk.step}/{token['writer']}/{epoch}"

@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from eksml.errors import Damaged
 from eksml.storage import URI, Part, read_part, write_part
 from eksml.streams.batch import Batch, as_table, concat_tables
 from eksml.streams.sinks.base import Desk
@@ -66,13 +65,9 @@ class FilesWriter:
 
     def _publish(self, target: URI, part: Part) -> None:
         staged = self._folder / STAGED
-        try:
-            data = read_part(staged, part)
-        except Damaged:
-            if (staged / part.file).exists() or not target.exists():
-                raise
-            return  # an earlier commit did it, and cleaned up
-        target.write_bytes(data)
+        if not (staged / part.file).exists():
+            return  # an earlier commit did it: only a commit takes it away
+        target.write_bytes(read_part(staged, part))
         (staged / part.file).delete()
 
     async def close(self) -> None:

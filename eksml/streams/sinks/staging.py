@@ -41,18 +41,27 @@ class Staged:
         if not tables:
             return None
         table = concat_tables(tables)
-        name = f"{self._desk.step}-{self._desk.index:04d}-{epoch:08d}.arrow"
+        desk = self._desk
+        name = f"{desk.attempt:06d}-{desk.step}-{desk.index:04d}-{epoch:08d}.arrow"
         data = memoryview(to_ipc(table, compression="lz4"))
         part = await asyncio.to_thread(write_part, self._folder, name, data)
         self._ready = {part.file: table}
         return {"part": asdict(part), "writer": self._desk.index}
 
-    async def take(self, token: Any) -> pa.Table:
-        """The events of an epoch, with ``__time``; from memory, or from storage after a restart."""
+    async def take(self, token: Any) -> pa.Table | None:
+        """The events of an epoch, with ``__time``; from memory, or from storage after a restart.
+
+        None if they are gone from there: only :meth:`done` takes them away.
+        """
         part = Part(**token["part"])
         if part.file in self._ready:
             return self._ready[part.file]
-        return from_ipc(bytes(await asyncio.to_thread(read_part, self._folder, part)))
+        return await asyncio.to_thread(self._read, part)
+
+    def _read(self, part: Part) -> pa.Table | None:
+        if not (self._folder / part.file).exists():
+            return None
+        return from_ipc(bytes(read_part(self._folder, part)))
 
     async def done(self, token: Any) -> None:
         """The epoch's effects have happened."""

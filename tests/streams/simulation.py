@@ -1,0 +1,199 @@
+"""A stream's tasks in one process, without Ray: fast enough for thousands of kills.
+
+Messages are pickled on their way, calls overtake each other at random, and a crash forgets
+everything that is not in storage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import random
+from typing import NamedTuple
+
+from eksml.storage import URI
+from eksml.streams import checkpoints
+from eksml.streams.check import checked
+from eksml.streams.operators.ends import SourceStep
+from eksml.streams.operators.infer import Infer
+from eksml.streams.plan import plan
+from eksml.streams.pool import Model
+from eksml.streams.task import Task
+
+
+class Remote:
+    """A method of a task, called as Ray's handles are."""
+
+    def __init__(self, method, rng: random.Random) -> None:
+        self._method = method
+        self._rng = rng
+
+    def remote(self, *arguments):
+        return asyncio.ensure_future(self._call(pickle.loads(pickle.dumps(arguments, protocol=5))))
+
+    async def _call(self, arguments):
+        for _ in range(self._rng.randrange(3)):
+            await asyncio.sleep(0)
+        return await self._method(*arguments)
+
+
+class Handle:
+    """A task, or a model, as others see it."""
+
+    def __init__(self, target, rng: random.Random) -> None:
+        self._target = target
+        self._rng = rng
+
+    def __getattr__(self, name: str) -> Remote:
+        method = getattr(self._target, name)
+        if name == "answer":
+
+            async def method(*arguments):
+                return self._target.answer(*arguments)
+
+        return Remote(method, self._rng)
+
+
+class Unpacked(NamedTuple):
+    """In place of a parcel: the test's own functions, with the lists that they write into."""
+
+    value: object
+
+    def open(self):
+        return self.value
+
+
+class Simulation:
+    """A run of a graph whose every step is taken by the test."""
+
+    def __init__(self, streams, run: URI, *, seed: int = 0, dead_letters=None, tries: int = 1):
+        self.graph = checked(streams)
+        self.run = run
+        self.rng = random.Random(seed)
+        self.dead_letters = dead_letters
+        self.tries = tries
+        self.incarnation = 0
+        self.epoch = 0
+        self.tasks: dict[tuple[int, int], Task] = {}
+
+    async def start(self, parallelism: int, savepoint: URI | None = None) -> None:
+        """Begin, from the newest checkpoint if there is one."""
+        meta = checkpoints.newest(self.run)
+        if meta is not None:
+            restored = checkpoints.restored(meta)
+        elif savepoint is not None:
+            restored = checkpoints.restored(checkpoints.read(savepoint), with_prepared=False)
+        else:
+            restored = checkpoints.nothing(self.run, parallelism)
+        self.epoch = restored.epoch
+        self.incarnation += 1
+        self.plan = plan(self.graph, parallelism)
+        places = [(s, i) for s in range(self.plan.num_stages) for i in range(parallelism)]
+        self.tasks = {place: Task() for place in places}
+        peers = {place: Handle(task, self.rng) for place, task in self.tasks.items()}
+        pools = {
+            step.name: tuple(Handle(Model(Unpacked(step.spec)), self.rng) for _ in range(2))
+            for step in self.graph.steps
+            if isinstance(step.spec, Infer)
+        }
+        common = {
+            "run": self.run,
+            "attempt": 1,
+            "incarnation": self.incarnation,
+            "plan": self.plan,
+            "restored": restored,
+            "dead_letters": self.dead_letters,
+            "tries": self.tries,
+            "pools": pools,
+        }
+        for task in self.tasks.values():
+            await task.begin(self.incarnation)
+        for (stage, index), task in self.tasks.items():
+            await task.start(self.incarnation, Unpacked(common), stage, index, peers)
+
+    @property
+    def sources(self) -> list[Task]:
+        stages = {
+            self.plan.stage_of[step.name]
+            for step in self.graph.steps
+            if isinstance(step.spec, SourceStep)
+        }
+        return [task for (stage, _), task in self.tasks.items() if stage in stages]
+
+    async def read(self) -> bool:
+        """One look of one source task at its sources; whether all sources have ended."""
+        task = self.rng.choice(self.sources)
+        async with task._lock:
+            for feed in task._wiring.feeds:
+                await feed.step()
+            await task._flush(now=self.rng.random() < 0.5)
+        return all(each._wiring.ended for each in self.sources)
+
+    async def checkpoint(self, *, commit: bool = True, kind: str = checkpoints.CHECKPOINTS) -> None:
+        """As the coordinator does it; without ``commit`` it dies after the manifest."""
+        epoch = self.epoch + 1
+        for task in self.rng.sample(self.sources, len(self.sources)):
+            await task.barrier(self.incarnation, epoch)
+        asked = [task.snapshot(self.incarnation, epoch) for task in self.tasks.values()]
+        snapshots = dict(zip(self.tasks, await asyncio.gather(*asked), strict=True))
+        self.snapshots = snapshots
+        meta = checkpoints.meta_of(
+            epoch,
+            self.graph,
+            self.plan.parallelism,
+            snapshots,
+            run=self.run,
+            attempt=1,
+            ended=False,
+        )
+        checkpoints.write(self.run, meta)
+        if kind != checkpoints.CHECKPOINTS:
+            checkpoints.write(self.run, meta, kind)
+        self.epoch = epoch
+        if commit:
+            for place, task in self.tasks.items():
+                await task.commit(
+                    self.incarnation, epoch, snapshots[place].prepared, snapshots[place].positions
+                )
+            checkpoints.retire(self.run)
+
+    async def half_checkpoint(self) -> None:
+        """Barriers and snapshots, and death before the manifest."""
+        for task in self.sources:
+            await task.barrier(self.incarnation, self.epoch + 1)
+
+    async def crash(self) -> None:
+        """Everything that is not in storage is gone."""
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        self.tasks = {}
+        checkpoints.sweep(self.run, attempt=2)
+
+    async def finish(self) -> None:
+        """Read to the end, and a last checkpoint."""
+        while not await self.read():
+            pass
+        for task in self.sources:
+            async with task._lock:
+                await task._flush(now=True)
+        await self.checkpoint()
+        for task in self.tasks.values():
+            if task._failed is not None:
+                raise AssertionError(task._failed.error.traceback)
+
+
+class Effects:
+    """A sink that stores an effect together with its key, as a transaction would."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, list[dict]] = {}
+        self.calls = 0
+
+    def __call__(self, events, key):
+        self.calls += 1
+        known = self.by_key.setdefault(key, events)
+        assert known == events, "one key came with different events"
+
+    @property
+    def events(self) -> list[dict]:
+        return [event for events in self.by_key.values() for event in events]
