@@ -57,7 +57,7 @@ class LoadedEndpoint:
     def __init__(self, model: Endpoint, workers: int = 1) -> None:
         began = time.perf_counter()
         self._model = model
-        self._key = os.environ.get(model.api_key_env) or "none"
+        self._key = os.environ.get(model.api_key_env)
         self._requests = TokenBucket(_share(model.requests_per_minute, workers))
         self._tokens = TokenBucket(_share(model.tokens_per_minute, workers))
         self._client = _client(model, self._key)
@@ -176,8 +176,8 @@ class LoadedEndpoint:
             asked = retry_after_s(error.response.headers)
             self._requests.hold(asked or 0.0)  # it is every row that comes too soon
         if status in FATAL:
-            remedy = "Is the version missing, as in http://host/v1?" if status == 404 else ""
-            raise InvalidSpec([Problem(FATAL[status], told, remedy)], "the endpoint") from error
+            problem = Problem(FATAL[status], told, self._remedy(status))
+            raise InvalidSpec([problem], "the endpoint") from error
         timeout = isinstance(error, TimeoutError | openai.APITimeoutError)
         broken = isinstance(error, openai.APIConnectionError) and not timeout
         again = timeout or broken or (status is not None and (status >= 500 or status in AGAIN))
@@ -185,21 +185,31 @@ class LoadedEndpoint:
             return delay_s(tries, random.random()) if asked is None else asked
         raise (_Broken if broken else RowFailed)(told) from error
 
+    def _remedy(self, status: int) -> str:
+        if status == 404:
+            return "Is the version missing, as in http://host/v1?"
+        if self._key:
+            return ""
+        name = self._model.api_key_env
+        return f"{name} is not set where the worker runs. Set it before Ray starts there."
+
     def _told(self, error: Exception, tries: int) -> str:
         """One sentence for the error table, in which the key is never seen."""
         import openai
 
         if isinstance(error, openai.APIStatusError):
-            text = f"{error.status_code} {error.message}"
+            said = error.message.removeprefix(f"Error code: {error.status_code} - ")
+            text = f"{error.status_code}: {said}"
         elif isinstance(error, TimeoutError | openai.APITimeoutError):
             text = f"No answer within {self._model.timeout_s:g} s"
         else:
             text = tell(error.__cause__ or error)
-        text = " ".join(text.split())[:1000].replace(self._key, "…")
+        text = " ".join(text.split())
+        text = (text.replace(self._key, "…") if self._key else text)[:1000]
         return f"{text} (after {tries} tries)" if tries > 1 else text
 
 
-def _client(model: Endpoint, key: str) -> Any:
+def _client(model: Endpoint, key: str | None) -> Any:
     try:
         import openai
     except ImportError as error:
@@ -208,8 +218,9 @@ def _client(model: Endpoint, key: str) -> Any:
             "pip install 'openai>=3.0'."
         ) from error
     # Tries and limits are ours: its own know nothing of the other rows
+    # A server without keys takes any
     return openai.AsyncOpenAI(
-        base_url=model.url, api_key=key, max_retries=0, timeout=model.timeout_s
+        base_url=model.url, api_key=key or "none", max_retries=0, timeout=model.timeout_s
     )
 
 
