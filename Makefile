@@ -37,6 +37,7 @@ types:  ## mypy --strict
 bench:  ## each benchmark beside its bare peer
 	@$(ENVIRONMENT) dev cpu bench
 	@$(VENV)/python benchmarks/render.py
+	@$(VENV)/python benchmarks/batch.py
 	@$(VENV)/python benchmarks/train.py
 
 faults:  ## only the tests that kill, cut and damage
