@@ -52,7 +52,7 @@ def batch(
         typer.Option(metavar="KEY=VALUE", help="A vLLM engine argument, as YAML. Repeatable."),
     ] = None,
     workers: Annotated[
-        tuple[int, int] | None,
+        Any,  # typer would take a tuple for two words
         typer.Option(parser=values.span, metavar="N|LEAST,MOST", help="Processes with the model."),
     ] = None,
     resources: Annotated[
