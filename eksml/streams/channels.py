@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -22,6 +23,15 @@ _ENOUGH_ROWS = 8192
 
 class PeerLost(Exception):
     """The task at the other end is gone, or has failed; it tells why, if it can."""
+
+
+class Lost(enum.Enum):
+    """What a task answers that has failed, or is part of another incarnation."""
+
+    LOST = "lost"
+
+
+LOST = Lost.LOST
 
 
 class Address(NamedTuple):
@@ -90,9 +100,11 @@ class Channel:
 
     async def _taken(self) -> None:
         try:
-            await self._on_the_way.popleft()
-        except Exception as error:  # the task's own failure, or Ray's word for its death
+            answer = await self._on_the_way.popleft()
+        except Exception as error:  # Ray's word for a death
             raise PeerLost(self._name) from error
+        if answer is LOST:
+            raise PeerLost(self._name)
 
 
 class ByKey:

@@ -207,10 +207,8 @@ class Shift:
         owner, crew = self._owner, self._crew
         began_s = time.monotonic()
         epoch = owner._epoch + 1
-        crew.all(
-            [task.barrier.remote(crew.incarnation, epoch) for task in crew.sources], _CHECKPOINT_S
-        )
-        asked = [task.snapshot.remote(crew.incarnation, epoch) for task in crew.tasks.values()]
+        crew.all(crew.ask(crew.sources, "barrier", epoch), _CHECKPOINT_S)
+        asked = crew.ask(crew.tasks.values(), "snapshot", epoch)
         snapshots = dict(zip(crew.tasks, crew.all(asked, _CHECKPOINT_S), strict=True))
         meta = checkpoints.meta_of(
             epoch,

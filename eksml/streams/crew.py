@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from eksml.streams.assignment import Restored
+from eksml.streams.channels import LOST
 from eksml.streams.operators.ends import SourceStep
 from eksml.streams.parcel import Parcel
 from eksml.streams.plan import Plan
@@ -214,9 +215,10 @@ class Crew:
         import ray
 
         try:
-            return ray.get(answer)
-        except Exception:  # Ray's word for a death, or the task's own failure
-            self.raise_failure()
+            value = ray.get(answer)
+        except ray.exceptions.RayError:  # its word for a death
+            value = LOST
+        return self.raise_failure() if value is LOST else value
 
     def raise_failure(self) -> Any:
         """Say what went wrong: an error of the user's code if there is one, else what died.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from eksml.runs.driver import Attempt
 from eksml.runs.journal import Journal, source_name
 from eksml.runs.progress import Progress, write_progress
+from eksml.streams.channels import LOST
 from eksml.streams.crew import Crew
 from eksml.streams.graph import Graph
 from eksml.streams.operators.ends import SourceStep
@@ -83,7 +84,9 @@ class Reporter:
             return
         self._asked = []
         try:
-            self._tell([ray.get(each) for each in done], now_s - self._told_s)
+            answers = [ray.get(each) for each in done]
+            if LOST not in answers:
+                self._tell(answers, now_s - self._told_s)
         except ray.exceptions.RayError:
             return  # a task has died, which its failure tells
         self._told_s = now_s

@@ -13,7 +13,7 @@ from eksml.errors import EksmlError, StorageError
 from eksml.runs.record import ErrorRecord
 from eksml.streams.alignment import Inbox
 from eksml.streams.assignment import Assignment
-from eksml.streams.channels import Message, PeerLost
+from eksml.streams.channels import LOST, Lost, Message, PeerLost
 from eksml.streams.operators.base import Operator
 from eksml.streams.parcel import Parcel
 from eksml.streams.snapshots import Chain, store
@@ -53,27 +53,31 @@ class Snapshot:
     """For which no event was worked on."""
 
 
-def _guarded(method: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+def _guarded(method: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T | Lost]]:
     """Refuse what comes from an older incarnation, by the first argument. What goes wrong is told
-    by :meth:`Task.failure`, and to the caller."""
+    by :meth:`Task.failure`; the caller gets ``LOST``, for which Ray logs nothing if nobody looks.
+    """
 
     @functools.wraps(method)
-    async def guarded(self: Task, incarnation: int, *args: Any) -> T:
+    async def guarded(self: Task, incarnation: int, *args: Any) -> T | Lost:
+        while incarnation > self._incarnation:  # calls may overtake the one of begin
+            await self._begun.wait()
         if incarnation != self._incarnation:
-            raise PeerLost(f"incarnation {incarnation} is over")
+            return LOST
         current = asyncio.current_task()
         assert current is not None
         self._calls.add(current)
         try:
             return await method(self, *args)
         except PeerLost:
-            raise
+            return LOST
         except Exception as error:
             self._fail(error)
-            raise PeerLost(f"{type(error).__name__}: {error}") from None
+            return LOST
         finally:
             self._calls.discard(current)
 
+    del guarded.__wrapped__  # Ray would check arguments against it
     return guarded
 
 
@@ -82,6 +86,7 @@ class Task:
 
     def __init__(self) -> None:
         self._calls: set[asyncio.Task[Any]] = set()
+        self._begun = asyncio.Event()
         self._clear(0)
 
     def _clear(self, incarnation: int) -> None:
@@ -105,6 +110,8 @@ class Task:
         if self._wiring is not None:
             await self._wiring.close()
         self._clear(incarnation)
+        self._begun.set()
+        self._begun = asyncio.Event()
 
     @_guarded
     async def start(
@@ -240,6 +247,8 @@ class Task:
         async def guarded() -> None:
             try:
                 await work()
+            except PeerLost:
+                return
             except Exception as error:
                 self._fail(error)
 

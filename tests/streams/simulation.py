@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from eksml.storage import URI
 from eksml.streams import checkpoints
+from eksml.streams.channels import LOST
 from eksml.streams.check import checked
 from eksml.streams.operators.ends import SourceStep
 from eksml.streams.operators.infer import Infer
@@ -52,6 +53,13 @@ class Handle:
                 return self._target.answer(*arguments)
 
         return Remote(method, self._rng)
+
+
+async def answered(answer):
+    """What a task answers; it must not have failed."""
+    value = await answer
+    assert value is not LOST
+    return value
 
 
 class Unpacked(NamedTuple):
@@ -109,7 +117,7 @@ class Simulation:
         for task in self.tasks.values():
             await task.begin(self.incarnation)
         for (stage, index), task in self.tasks.items():
-            await task.start(self.incarnation, Unpacked(common), stage, index, peers)
+            await answered(task.start(self.incarnation, Unpacked(common), stage, index, peers))
 
     @property
     def sources(self) -> list[Task]:
@@ -133,8 +141,8 @@ class Simulation:
         """As the coordinator does it; without ``commit`` it dies after the manifest."""
         epoch = self.epoch + 1
         for task in self.rng.sample(self.sources, len(self.sources)):
-            await task.barrier(self.incarnation, epoch)
-        asked = [task.snapshot(self.incarnation, epoch) for task in self.tasks.values()]
+            await answered(task.barrier(self.incarnation, epoch))
+        asked = [answered(task.snapshot(self.incarnation, epoch)) for task in self.tasks.values()]
         snapshots = dict(zip(self.tasks, await asyncio.gather(*asked), strict=True))
         self.snapshots = snapshots
         meta = checkpoints.meta_of(

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -35,7 +34,9 @@ def slowly(split, start):
 def for_ever(split, start):
     number = start
     while True:
-        yield [{"key": number % 5, "number": number + i, "at": number / 100} for i in range(10)]
+        yield [
+            {"key": number // 10 % 5, "number": number + i, "at": number / 100} for i in range(10)
+        ]
         number += 10
         time.sleep(0.005)
 
@@ -194,8 +195,8 @@ def test_a_failing_function_ends_the_run_with_its_own_traceback(tmp_path):
         stream(graph, storage=tmp_path)
     text = str(caught.value)
     assert text.index("10 / event") < text.index("ZeroDivisionError")
-    assert "failed in map" in text
-    assert "site-packages" not in text
+    assert text.startswith("Traceback") and "in divide" in text.split("File")[1]
+    assert text.count("Traceback") == 1
 
 
 def test_poison_events_go_to_the_dead_letters_with_the_reason(tmp_path):
@@ -240,28 +241,6 @@ def test_files_that_come_later_are_read_too(tmp_path):
     wait_for(lambda: pq.read_table(out).num_rows == 4, run)
     streams.drain(run)
     assert sorted(pq.read_table(out).column("n").to_pylist()) == [1, 2, 3, 4]
-
-
-def test_files_in_s3_go_through_a_stream_on_s3(bucket, tmp_path):
-    data = pa.table({"key": [n % 3 for n in range(50_000)], "number": list(range(50_000))})
-    local = tmp_path / "in.parquet"
-    for index in range(4):
-        pq.write_table(data.slice(index * 12_500, 12_500), local, row_group_size=3000)
-        (bucket / f"in/{index}.parquet").write_bytes(local.read_bytes())
-    graph = (
-        streams.files(bucket / "in")
-        .key_by("key")
-        .reduce({"total": ("number", "sum")})
-        .to(streams.files(bucket / "out"))
-    )
-    stream(graph, storage=bucket / "runs", parallelism=2, checkpoint_every_s=1)
-    for stat in (bucket / "out").list():
-        (tmp_path / stat.uri.name).write_bytes(stat.uri.read_bytes())
-    rows = pq.read_table(sorted(tmp_path.glob("*to_files*"))).to_pandas()
-    assert sorted(rows.number) == list(range(50_000))
-    assert rows.groupby("key").total.max().to_dict() == {
-        key: sum(range(key, 50_000, 3)) for key in range(3)
-    }
 
 
 # What a model answers, and calls that wait

@@ -7,6 +7,8 @@ import asyncio
 import secrets
 from collections import defaultdict
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulation import Effects, Simulation
@@ -301,3 +303,27 @@ def test_inference_and_union_and_side_outputs_lose_and_double_nothing(
     negative = sum(event["value"] < 0 for event in everything)
     assert len(effects.events) == len(everything) + negative
     assert len(sides.events) == sum(event["value"] > 3 for event in everything)
+
+
+def test_files_in_s3_go_through_a_stream_whose_state_is_in_s3(bucket, tmp_path):
+    data = pa.table({"key": [n % 3 for n in range(50_000)], "number": list(range(50_000))})
+    local = tmp_path / "in.parquet"
+    for index in range(4):
+        pq.write_table(data.slice(index * 12_500, 12_500), local, row_group_size=3000)
+        (bucket / f"in/{index}.parquet").write_bytes(local.read_bytes())
+    graph = (
+        streams.files(bucket / "in")
+        .key_by("key")
+        .reduce({"total": ("number", "sum")})
+        .to(streams.files(bucket / "out"))
+    )
+    simulation = Simulation(graph, bucket / "run", seed=3)
+    asyncio.run(disturbed(simulation, simulation.rng, (1, 2, 3)))
+    assert simulation.incarnation > 3
+    for stat in (bucket / "out").list():
+        (tmp_path / stat.uri.name).write_bytes(stat.uri.read_bytes())
+    rows = pq.read_table(sorted(tmp_path.glob("*to_files*"))).to_pandas()
+    assert sorted(rows.number) == list(range(50_000))
+    assert rows.groupby("key").total.max().to_dict() == {
+        key: sum(range(key, 50_000, 3)) for key in range(3)
+    }

@@ -19,12 +19,16 @@ class Trying:
         """``function`` of each event: the events that it bore, and its values for them."""
         results: list[Any] = []
         append = results.append
+        failed: Exception | None = None
         try:
             for event in batch.rows:
                 append(function(event))
         except Exception as error:
-            return await self._from(len(results), error, results, batch, function)
-        return batch, results
+            failed = error
+        if failed is None:
+            return batch, results
+        # Not inside the handler, where each later error would be told with this one as its context
+        return await self._from(len(results), failed, results, batch, function)
 
     async def _from(
         self,
