@@ -101,7 +101,7 @@ def _workers(job: BatchJob, sizing: Sizing, offers: Sequence[Offer]) -> tuple[in
     resources = job.resources or sizing.resources
     often = ((times(resources, offer.resources), offer.count) for offer in offers)
     most = sum((min(each, 1) if sizing.one_per_node else each) * count for each, count in often)
-    return 1, max(1, most)
+    return 1, max(1, min(most, sizing.max_workers or most))
 
 
 def _rows_per_block(sizing: Sizing, rows: int, input_bytes: int, workers: int) -> int:

@@ -55,6 +55,14 @@ def test_a_model_that_takes_its_whole_node_gets_one_worker_a_node() -> None:
     assert sizes.workers == (1, 3)
 
 
+def test_a_model_that_only_waits_for_a_server_gets_one_worker() -> None:
+    waits = Sizing({"CPU": 0.5}, rows_in_flight=64, min_rows_per_block=64, max_workers=1)
+
+    sizes, _, _ = sizes_of(BatchJob(), waits, rows(10_000), Offer({"CPU": 8}, count=3))
+
+    assert sizes.workers == (1, 1)
+
+
 def test_gpus_count_and_an_autoscaling_group_counts_at_its_most() -> None:
     nodes = Offer({"CPU": 32, "GPU": 8}, group="gpu", count=4)
 

@@ -23,6 +23,9 @@ class Sizing:
     """Rows below which a block costs more to handle than to compute."""
     one_per_node: bool = False
     """Whether a worker uses all cores of its node, however few CPUs it asks for."""
+    max_workers: int | None = None
+    """More workers would do no more, unless the caller says so: one is enough to wait for a
+    server."""
 
 
 @dataclass
@@ -70,6 +73,7 @@ class Loaded(Protocol):
 
         Raises:
             EngineDied: The process that computes is gone. The worker ends, and Ray starts another.
+            InvalidSpec: The model as a whole is wrong for these rows; the run stops.
         """
 
     def busy(self) -> dict[str, float]:
