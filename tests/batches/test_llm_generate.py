@@ -47,7 +47,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def engine(places: dict[str, str]) -> Iterator[Engine]:
     """One engine for all tests of this file; the last test kills it."""
     adapters = Adapters({name: places[name] for name in ("polite", "rude")}, None, None)
-    given = {"model": places["model"], "runner": "generate", **adapters.engine_arguments()}
+    given = {"model": places["model"], "runner": "generate", **adapters.engine_arguments("cpu")}
     running = start(complete(given, "cpu"), "cpu")
     yield running
     running.close()
@@ -216,6 +216,7 @@ def test_each_row_is_answered_by_the_adapter_that_it_names(
     said = outcome.columns["generated_text"].to_pylist()
     assert len({said[0], said[1], said[2]}) == 3
     assert said[0] == said[3]
+    assert answers(load(sampling=sampling), table.slice(2, 1)) == [said[2]]
     assert "'nobody' in column 'who' is none of the adapters" in outcome.errors[4]
     assert answers(
         load(adapters=adapters, adapter="rude", sampling=sampling), table.slice(0, 1)

@@ -123,10 +123,11 @@ def test_a_cross_encoder_reads_both_texts_together(judge: LoadedLLM, folder: Pat
     )
     with torch.no_grad():
         logits = AutoModelForSequenceClassification.from_pretrained(place)(**tokens).logits
-    wanted = torch.sigmoid(logits[:, 0]).tolist()
+    wanted = logits[:, 0].numpy()
+    scores = outcome.columns["score"].to_numpy()
     assert outcome.errors == {}
-    assert outcome.columns["score"].to_pylist() == pytest.approx(wanted, abs=0.03)
-    assert max(wanted) - min(wanted) > 0.1
+    assert np.log(scores / (1 - scores)) == pytest.approx(wanted, abs=0.3)  # in bfloat16
+    assert wanted.max() - wanted.min() > 2
 
 
 def test_classes_come_as_a_list_of_probabilities(judge: LoadedLLM) -> None:

@@ -21,6 +21,7 @@ OURS = {
     "model": "Give it as source.",
     "runner": "It follows from task.",
     "enable_lora": "It follows from adapters.",
+    "max_loras": "It follows from adapters.",
     "disable_log_stats": "eksml counts by itself.",
     "enable_log_requests": "A batch has too many.",
     "hf_token": "Set HF_TOKEN in the environment: secrets do not belong into records.",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from eksml.batches.models.engine_arguments import Device
 from eksml.batches.models.model_folder import fetch, read_json
 from eksml.batches.models.prompts import Unaskable
 from eksml.errors import InvalidSpec, Problem
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as ``max_lora_rank``."""
 TOGETHER = 8
-"""Adapters that may be in one batch of the engine; each takes memory of the accelerator."""
+"""Adapters that one batch of an engine on accelerators may mix; each takes memory there."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -44,15 +45,18 @@ class Adapters:
         self._chosen = chosen
         self._column = column
 
-    def engine_arguments(self) -> dict[str, Any]:
+    def engine_arguments(self, device: Device) -> dict[str, Any]:
         """What the engine must be told to take them."""
         if not self._folders:
             return {}
         count = len(self._folders)
+        # On CPUs vLLM 0.32 gives a row without adapter, beside rows that have one, what is in the
+        # last place (vllm-project/vllm#48421), which must stay empty therefore.
+        places = count + 1 if device == "cpu" else min(count, TOGETHER)
         return {
             "enable_lora": True,
-            "max_loras": min(count, TOGETHER),
-            "max_cpu_loras": count,
+            "max_loras": places,
+            "max_cpu_loras": places if device == "cpu" else count,
             "max_lora_rank": self._rank(),
         }
 

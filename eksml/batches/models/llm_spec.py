@@ -166,7 +166,7 @@ class LLM(Spec):
         vllm_start.check_installed(device)
         adapters = llm_adapters.Adapters(self.adapters, self.adapter, self.adapter_column)
         arguments = {
-            **adapters.engine_arguments(),
+            **adapters.engine_arguments(device),
             **engine_arguments.complete(self.engine, device),
             "model": model_folder.fetch(self.source),
             "runner": "generate" if self.task == "generate" else "pooling",

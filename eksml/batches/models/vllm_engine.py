@@ -117,7 +117,8 @@ class Engine:
         renderer = self._llm.renderer
         if isinstance(ask, str):
             return self.rendered(lambda: renderer.render_cmpl([{"prompt": ask}])[0])
-        return self.rendered(lambda: renderer.render_chat([ask], ChatParams())[1][0])
+        chat = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+        return self.rendered(lambda: renderer.render_chat([ask], chat)[1][0])
 
     def rendered(self, work: Callable[[], Any]) -> Any | Refusal:
         """What ``work`` makes with the tokenizer, alone; what it raises is this row's fault."""
