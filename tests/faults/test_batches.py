@@ -1,8 +1,9 @@
-"""FAULTS cases 12, 14 and 15: whatever is killed, every row comes out once, and what was committed is
-not computed again. On local files and on S3, with processes that are really killed."""
+"""FAULTS cases 12, 14 and 15: whatever is killed, every row comes out once, and what was committed
+is not computed again. On local files and on S3, with processes that are really killed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import eksml
@@ -22,7 +24,9 @@ from eksml.runs.lease import read_lease
 from eksml.storage import URI
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "batches"))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from counted import Counted, computed, pids, read_output, write_input
+from tiny_llm import tiny_llm
 
 KILLS = int(os.environ.get("EKSML_KILLS", "2"))
 """Processes that are killed in one run; `make faults` asks for 20."""
@@ -215,4 +219,55 @@ def kill(what: str, run: Run, cluster, notes: Path, rng: random.Random) -> bool:
             return True
         except (ProcessLookupError, IndexError, AttributeError):  # between two lives
             time.sleep(0.1)
+    return False
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory) -> dict[str, str]:
+    """A tiny language model, and prompts for it that are all different."""
+    folder = tmp_path_factory.mktemp("llm")
+    tiny_llm(folder / "model")
+    write_input(URI.parse(folder / "in"), 640)
+    return {"model": str(folder / "model"), "data": str(folder / "in")}
+
+
+def generate(questions: dict[str, str], folder: Path, **call) -> Run:
+    model = eksml.batches.llm(
+        questions["model"],
+        prompt="{text}: {n}",
+        chat=False,
+        sampling={"max_tokens": 24, "ignore_eos": True},
+        engine={"max_num_seqs": 32},
+    )
+    return eksml.batch(
+        model, questions["data"], folder / "out", storage=folder, rows_per_file=32, **call
+    )
+
+
+def test_a_killed_engine_changes_no_answer(embedded_ray, questions, tmp_path):
+    undisturbed = generate(questions, tmp_path / "a", name="undisturbed")
+    run = generate(questions, tmp_path / "b", name="killed", wait=False)
+    kills = 0
+    for share in (0.2, 0.6):
+        while len(ledger.keys(run.uri)) < share * run.plan()["blocks"]:
+            assert run.state in ("pending", "running"), run.why()
+            time.sleep(0.02)
+        kills += kill_engine()
+
+    run.wait(progress=False)
+
+    assert kills == 2
+    assert run.result()["errors"] == 0
+    wanted = read_output(undisturbed.uri.parent / "out")
+    assert read_output(run.uri.parent / "out").equals(wanted)
+
+
+def kill_engine() -> bool:
+    """Kill the engine process that a worker of this Ray started."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        with contextlib.suppress(psutil.Error):
+            above = {parent.pid for parent in process.parents()}
+            if "EngineCore" in process.info["name"] and os.getpid() in above:
+                process.kill()
+                return True
     return False
