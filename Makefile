@@ -42,7 +42,7 @@ bench:  ## each benchmark beside its bare peer
 
 faults:  ## only the tests that kill, cut and damage
 	@$(ENVIRONMENT) dev cpu
-	@$(VENV)/python -m pytest tests/faults $(ARGS)
+	@EKSML_KILLS=20 $(VENV)/python -m pytest tests/faults $(ARGS)
 
 docs:  ## run every snippet of the documents
 	@$(ENVIRONMENT) dev cpu
