@@ -20,7 +20,7 @@ from uuid import uuid4
 from eksml.backends import launch
 from eksml.backends.commands import Desk
 from eksml.backends.dashboard import Dashboard
-from eksml.backends.ports import is_free
+from eksml.backends.ports import is_free_within
 from eksml.backends.processes import Process, die_with_parent, kill_nodes
 from eksml.backends.reconcile import Failures, Start, reconcile
 from eksml.backends.state import HEAD, ClusterState, Folder, NodeState, sweep
@@ -29,6 +29,7 @@ from eksml.errors import ClusterError
 
 _TICK_S = 0.2
 _LOOK_S = 0.5
+_PORT_PATIENCE_S = 5.0
 _START_TIMEOUT_S = 90.0
 """A node that has not joined by then is killed and started anew."""
 _HEAD_TRIES = 2
@@ -98,9 +99,11 @@ class Keeper:
     # Starting
 
     def _start_head(self) -> None:
+        patience_s = 0.0
         if self._failures.get(HEAD, Failures()).count:
             self._site = launch.Site.choose(self._spec, self._site.temp, self._site.token_path)
-        if not is_free(self._site.dashboard_port):
+            patience_s = _PORT_PATIENCE_S
+        if not is_free_within(self._site.dashboard_port, patience_s):
             # Ray would start without its dashboard, and say so in its log only.
             port = self._site.dashboard_port
             self._fail(f"Port {port} is taken. Leave dashboard_port out, or choose a free one.")

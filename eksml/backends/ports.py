@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 
 _BELOW_EPHEMERAL = range(20_000, 32_000)
 """Outgoing connections take their ports from 32,768 up: a port found free here stays free."""
@@ -19,6 +20,16 @@ def free_ports(count: int) -> list[int]:
         if is_free(port):
             found.append(port)
     return found
+
+
+def is_free_within(port: int, patience_s: float) -> bool:
+    """Whether it is free by then: a process that was killed may hold its ports a moment longer."""
+    end_s = time.monotonic() + patience_s
+    while not is_free(port):
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def is_free(port: int) -> bool:

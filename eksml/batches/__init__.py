@@ -23,11 +23,11 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
-    from eksml.batches.models import callable_model as callable_model
-    from eksml.batches.models import endpoint as endpoint
-    from eksml.batches.models import llm as llm
-    from eksml.batches.models import serve_app as serve_app
-    from eksml.batches.models import torch_module as torch_module
+    from eksml.batches.models.callable import callable_model as callable_model
+    from eksml.batches.models.endpoint import endpoint as endpoint
+    from eksml.batches.models.llm_call import llm as llm
+    from eksml.batches.models.serve_app import serve_app as serve_app
+    from eksml.batches.models.torch_module import torch_module as torch_module
     from eksml.batches.sources import audio as audio
     from eksml.batches.sources import csv as csv
     from eksml.batches.sources import delta as delta

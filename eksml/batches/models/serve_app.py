@@ -59,9 +59,7 @@ class ServeApp(Spec):
 
     def sizing(self) -> Sizing:
         """A worker waits most of its time."""
-        return Sizing(
-            {"CPU": 0.5}, 2 * self.max_in_flight, MIN_ROWS_PER_BLOCK, max_workers=1
-        )
+        return Sizing({"CPU": 0.5}, 2 * self.max_in_flight, MIN_ROWS_PER_BLOCK, max_workers=1)
 
     def load(self) -> LoadedServeApp:
         """Find the application.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eksml.errors import Problem
 
 if TYPE_CHECKING:
-    from jsonschema.protocols import Validator  # type: ignore[import-untyped]
+    from jsonschema.protocols import Validator
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def schema_of(given: Any) -> Any:
 
 
 def _schema_problems(schema: dict[str, Any]) -> Iterator[Problem]:
-    from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]
+    from jsonschema.exceptions import SchemaError
 
     if not schema:
         yield Problem("json_schema", "is empty: any JSON would do.", "Describe the fields.")
@@ -89,6 +89,6 @@ def _schema_problems(schema: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _validator(schema: Any) -> Validator:
-    from jsonschema import validators  # type: ignore[import-untyped]
+    from jsonschema import validators
 
     return validators.validator_for(schema, default=validators.Draft202012Validator)(schema)
