@@ -4,7 +4,7 @@
 >>> counts = streams.items([{"word": "a"}]).key_by("word").reduce({"n": "count"})
 """
 
-from eksml.streams.ends import call, files, generator, items
+from eksml.streams.ends import call, files, generator, items, kafka
 from eksml.streams.graph import Stream
 from eksml.streams.operators.process import Timing
 from eksml.streams.operators.side import Side
@@ -21,6 +21,7 @@ __all__ = [
     "files",
     "generator",
     "items",
+    "kafka",
     "pause",
     "rescale",
     "resume",

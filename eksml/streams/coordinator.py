@@ -140,6 +140,8 @@ class Coordinator:
         self._failures += 1
         limit = self._job.max_failures
         if 0 <= limit < self._failures:
+            if lost.failure is not None:
+                self._attempt.fail(lost.failure.error)
             raise RunFailed(
                 f"{self._run.name}: tasks were lost {self._failures} times without a new "
                 f"checkpoint between. The last time: {lost} Call eksml.stream again with the same "

@@ -32,6 +32,11 @@ _WORD_S = 5.0
 class TasksLost(Exception):
     """A task has died, or failed in a way that another start may mend."""
 
+    def __init__(self, why: str, failure: Failure | None = None) -> None:
+        super().__init__(why)
+        self.failure = failure
+        """What a task that lives said of itself."""
+
 
 class Failed(Exception):
     """A task failed for good: by an error of the user's code or data."""
@@ -234,7 +239,8 @@ class Crew:
             failure.error.message if isinstance(failure, Failure) else str(failure)
             for failure in found
         ]
-        raise TasksLost("; ".join(dict.fromkeys(words)) or "a task does not answer")
+        told = next((failure for failure in found if isinstance(failure, Failure)), None)
+        raise TasksLost("; ".join(dict.fromkeys(words)) or "a task does not answer", told)
 
     def _told(self) -> Iterator[Failure | Exception]:
         import ray

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eksml.storage import URI
-from eksml.streams.files import Files, Format
+from eksml.streams.endpoints.files import Files, Format
+from eksml.streams.endpoints.kafka import Kafka, Values
 from eksml.streams.graph import Stream, begin
 from eksml.streams.operators.functions import Form
 from eksml.streams.sinks.call import Call
@@ -51,6 +52,36 @@ def files(
         format: ``parquet`` or ``jsonl``, one JSON object a line.
     """
     return begin(Files(path, format, follow), name)
+
+
+def kafka(
+    topic: str,
+    servers: str,
+    *,
+    group: str | None = None,
+    start: Literal["earliest", "latest"] = "earliest",
+    values: Values = "json",
+    key: str | None = None,
+    bounded: bool = False,
+    security: dict[str, Any] | None = None,
+    name: str | None = None,
+) -> Stream:
+    """A Kafka topic: a stream of its records; in ``to``, a sink.
+
+    As a source, partitions are read from positions in the checkpoints, committed records only, with
+    Kafka's times. As a sink, events appear in one transaction for each checkpoint and worker.
+
+    Args:
+        servers: ``host:port``, several with commas between.
+        group: Consumer group whose offsets follow the checkpoints, for tools that show lag.
+        start: Where partitions begin that no checkpoint knows.
+        values: ``json``: an event is the JSON object in a record; ``bytes``: it has the columns
+            ``value``, ``key``, ``partition`` and ``offset``.
+        key: Column whose text becomes the key of what is written.
+        bounded: End at what the topic holds when the stream starts.
+        security: Settings of aiokafka: ``security_protocol``, ``sasl_mechanism``, …
+    """
+    return begin(Kafka(topic, servers, group, start, values, key, bounded, security or {}), name)
 
 
 def call(fn: Callable[..., Any], *, each_epoch: bool = False, columns: Form = False) -> Call:

@@ -1,4 +1,4 @@
-"""Fault tools for your own tests: a real S3 server, and a proxy that makes it misbehave.
+"""Real servers for your own tests, and a proxy that makes them misbehave.
 
 ::
 
@@ -12,6 +12,7 @@ Needs the extra ``eksml[dev]``.
 """
 
 from eksml.testing.fault_proxy import Fault, FaultProxy, Seen
+from eksml.testing.kafka_broker import KafkaBroker
 from eksml.testing.s3_server import S3Server
 
-__all__ = ["Fault", "FaultProxy", "S3Server", "Seen"]
+__all__ = ["Fault", "FaultProxy", "KafkaBroker", "S3Server", "Seen"]

@@ -195,7 +195,8 @@ def test_a_failing_function_ends_the_run_with_its_own_traceback(tmp_path):
         stream(graph, storage=tmp_path)
     text = str(caught.value)
     assert text.index("10 / event") < text.index("ZeroDivisionError")
-    assert text.startswith("Traceback") and "in divide" in text.split("File")[1]
+    assert text.startswith("Traceback")
+    assert "in divide" in text.split("File")[1]
     assert text.count("Traceback") == 1
 
 
