@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -98,7 +99,7 @@ class Batch:
             return self
         columns = rows = None
         if self._rows is not None:
-            rows = [row for row, kept in zip(self._rows, mask.tolist(), strict=True) if kept]
+            rows = list(itertools.compress(self._rows, mask.tolist()))
         else:
             import pyarrow as pa
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from eksml.errors import CallError, Problem
 from eksml.streams.batch import Batch, array
@@ -12,6 +12,9 @@ from eksml.streams.keys import groups_of
 from eksml.streams.operators.base import Context, Operator, Spec
 from eksml.streams.operators.functions import function_problems
 from eksml.streams.operators.trying import Trying
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -58,23 +61,25 @@ class _KeyBy(Operator):
                 if column in columns.schema.names:
                     columns = columns.drop_columns([column])
                 batch = batch.with_columns(columns.append_column(column, array(keys, column)))
-        batch = await self._with_keys_only(batch)
+        columns = [batch.column(name) for name in self._spec.columns]
+        if any(column.null_count for column in columns):
+            batch = await self._with_keys_only(batch, columns)
+            columns = [batch.column(name) for name in self._spec.columns]
         if len(batch):
-            groups = groups_of([batch.column(name) for name in self._spec.columns])
-            await self.context.emit(_grouped(batch, groups))
+            await self.context.emit(_grouped(batch, groups_of(columns)))
 
-    async def _with_keys_only(self, batch: Batch) -> Batch:
+    async def _with_keys_only(self, batch: Batch, columns: list[pa.Array]) -> Batch:
         """Without the events whose key is null: they belong nowhere."""
-        import pyarrow.compute as pc
+        import numpy as np
 
-        for name in self._spec.columns:
-            column = batch.column(name)
-            if column.null_count:
-                missing = pc.is_null(column).to_numpy(zero_copy_only=False)
-                error = CallError(f"its key {name!r} is missing.")
-                await self.context.reject(batch.filter(missing), error)
-                batch = batch.filter(~missing)
-        return batch
+        missing = np.zeros(len(batch), np.bool_)
+        for column in columns:
+            missing |= column.is_null().to_numpy(zero_copy_only=False)
+        names = ", ".join(self._spec.columns)
+        await self.context.reject(
+            batch.filter(missing), CallError(f"its key, {names}, is missing.")
+        )
+        return batch.filter(~missing)
 
 
 def _grouped(batch: Batch, groups: Any) -> Batch:

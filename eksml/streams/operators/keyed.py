@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eksml.errors import UnsupportedState
-from eksml.streams.batch import Batch, array
+from eksml.streams.batch import Batch, Event, array
 from eksml.streams.operators.aggregates import GROUP
 
 if TYPE_CHECKING:
@@ -48,9 +48,37 @@ class KeyedState:
         self._groups[key] = group
         self._changed[key] = group
 
-    def touch(self, key: Key) -> None:
-        """The key's value was changed in place."""
-        self._changed[key] = self._groups[key]
+    def fold(
+        self,
+        keys: Sequence[Key],
+        groups: Sequence[int],
+        events: Sequence[Event],
+        step: Callable[[Any, Event], Any],
+    ) -> tuple[list[Any], list[tuple[int, Exception]]]:
+        """Give each event's key the value ``step(value or None, event)``, one after another.
+
+        Returns:
+            The values after each event that ``step`` bore; and the others' places and errors.
+        """
+        found: list[Any] = []
+        failed: list[tuple[int, Exception]] = []
+        values, append = self._values, found.append
+        turn = zip(keys, events, strict=True)
+        going = True
+        while going:
+            try:
+                for key, event in turn:
+                    value = values[key] = step(values.get(key), event)
+                    append(value)
+                going = False
+            except Exception as error:
+                failed.append((len(found) + len(failed), error))
+        touched = dict(zip(keys, groups, strict=True))
+        if failed:
+            touched = {key: group for key, group in touched.items() if key in values}
+        self._groups.update(touched)
+        self._changed.update(touched)
+        return found, failed
 
     def delete(self, key: Key) -> None:
         """The key has no value any more."""

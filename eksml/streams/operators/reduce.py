@@ -12,7 +12,6 @@ from eksml.streams.operators.aggregates import aggregate_problems, parse
 from eksml.streams.operators.base import Context, Operator, Spec
 from eksml.streams.operators.functions import event_of, function_problems
 from eksml.streams.operators.keyed import KeyedState, keys_of
-from eksml.streams.operators.trying import Trying
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,23 +55,25 @@ class _Reduce(Operator):
         self._fn = fn
         self._start = start
         self._state = KeyedState(context.step)
-        self._trying = Trying(context)
 
     async def process(self, batch: Batch, side: int) -> None:
+        import numpy as np
+
         assert batch.groups is not None
-        keys = keys_of(batch, self.context.keys)
-        places = zip(keys, batch.groups.tolist(), strict=True)
-        fn, state, start = self._fn, self._state, self._start
+        keys = list(keys_of(batch, self.context.keys))
+        values, failed = self._state.fold(keys, batch.groups.tolist(), batch.rows, self._next)
+        if failed:
+            kept = np.ones(len(batch), np.bool_)
+            kept[[index for index, _ in failed]] = False
+            for index, error in failed:
+                await self.context.reject(batch.take(np.array([index])), error, 1)
+            batch = batch.filter(kept)
+        rows = [{**event, **value} for event, value in zip(batch.rows, values, strict=True)]
+        await self.context.emit(batch.with_rows(rows))
 
-        def reduce(event: Event) -> Event:
-            key, group = next(places)
-            value = event_of(fn(state.get(key) or start, event))
-            state.set(key, value, group)
-            return {**event, **value}
-
-        kept, results = await self._trying.once(batch, reduce)
-        if results:
-            await self.context.emit(kept.with_rows(results))
+    def _next(self, state: Event | None, event: Event) -> Event:
+        value = self._fn(state or self._start, event)
+        return value if type(value) is dict else event_of(value)
 
     def snapshot(self, full: bool) -> pa.Table | None:
         return self._state.snapshot(full)

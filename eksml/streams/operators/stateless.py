@@ -92,13 +92,12 @@ class _Map(Operator):
         if self._spec.columns:
             done = await self._trying.columns(batch, self._map_columns)
         else:
-            kept, results = await self._trying.rows(batch, self._map_row)
+            kept, results = await self._trying.rows(batch, self._spec.fn)
+            if any(type(value) is not dict for value in results):
+                kept, results = await self._trying.rows(kept.with_rows(results), event_of)
             done = [kept.with_rows(results)] if results else []
         for part in done:
             await self.context.emit(part)
-
-    def _map_row(self, event: Any) -> Any:
-        return event_of(self._spec.fn(event))
 
     def _map_columns(self, batch: Batch) -> Batch:
         value = call(self._spec.fn, batch, self._spec.columns)

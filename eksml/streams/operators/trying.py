@@ -18,11 +18,9 @@ class Trying:
     async def rows(self, batch: Batch, function: Callable[[Any], Any]) -> tuple[Batch, list[Any]]:
         """``function`` of each event: the events that it bore, and its values for them."""
         results: list[Any] = []
-        append = results.append
         failed: Exception | None = None
         try:
-            for event in batch.rows:
-                append(function(event))
+            results.extend(map(function, batch.rows))  # keeps what came before an error
         except Exception as error:
             failed = error
         if failed is None:
