@@ -4,15 +4,18 @@
 >>> counts = streams.items([{"word": "a"}]).key_by("word").reduce({"n": "count"})
 """
 
-from eksml.streams.ends import call, files, generator, items, kafka
+from eksml.streams.ends import call, files, generator, items, kafka, sqs
 from eksml.streams.graph import Stream
 from eksml.streams.operators.process import Timing
 from eksml.streams.operators.side import Side
+from eksml.streams.requests.ledger import Job
+from eksml.streams.requests.verb import on_event
 from eksml.streams.verb import stream
 from eksml.streams.windows import session, sliding, tumbling
 from eksml.streams.wishes import drain, pause, rescale, resume, savepoint
 
 __all__ = [
+    "Job",
     "Side",
     "Stream",
     "Timing",
@@ -22,12 +25,14 @@ __all__ = [
     "generator",
     "items",
     "kafka",
+    "on_event",
     "pause",
     "rescale",
     "resume",
     "savepoint",
     "session",
     "sliding",
+    "sqs",
     "stream",
     "tumbling",
 ]

@@ -1,4 +1,4 @@
-"""The driver on a cluster: takes the packed graph out of storage and drives the stream."""
+"""The driver on a cluster: takes the packed graph, or handler, out of storage and drives it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from eksml.runs.record import read_record
 from eksml.storage import URI
 from eksml.streams.engine import drive
 from eksml.streams.job import StreamJob
+from eksml.streams.requests.verb import serve
 
 
 def run_driver(run: URI) -> None:
@@ -28,10 +29,14 @@ def run_driver(run: URI) -> None:
             "Call eksml.stream there again with the same name."
         )
     call = unpack(URI.parse(record.spec["call"]))
-    job = StreamJob.model_validate(record.spec["job"])
     with tempfile.TemporaryDirectory(prefix="eksml-") as folder:
         # Ray sends one folder to every node. The working folder comes first and so goes on top
         for path in reversed(call.paths):
             shutil.copytree(path, folder, dirs_exist_ok=True)
         connect(working_dir=Path(folder) if call.paths else None)
+        if "requests" in call.config:
+            post, more = call.config["requests"]
+            serve(run, post, **more)
+            return
+        job = StreamJob.model_validate(record.spec["job"])
         drive(run, call.config["graph"], job, **call.config["more"])

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from eksml.storage import URI
 from eksml.streams.endpoints.files import Files, Format
 from eksml.streams.endpoints.kafka import Kafka, Values
+from eksml.streams.endpoints.sqs import Sqs
 from eksml.streams.graph import Stream, begin
 from eksml.streams.operators.functions import Form
 from eksml.streams.sinks.call import Call
@@ -82,6 +83,20 @@ def kafka(
         security: Settings of aiokafka: ``security_protocol``, ``sasl_mechanism``, …
     """
     return begin(Kafka(topic, servers, group, start, values, key, bounded, security or {}), name)
+
+
+def sqs(queue: str, *, visibility_s: int = 60, name: str | None = None) -> Stream:
+    """A queue of SQS, for ``eksml.on_event`` or as a stream of its messages.
+
+    A message is deleted when a checkpoint holds what it did. One whose worker sleeps longer than
+    ``visibility_s`` may count twice.
+
+    Args:
+        queue: Its name or URL. Messages are JSON objects; notifications of S3 become one event for
+            each object: ``bucket``, ``key``, ``size``, ``etag``, ``event``.
+        visibility_s: How long a message stays hidden after its worker has died.
+    """
+    return begin(Sqs(queue, visibility_s), name)
 
 
 def call(fn: Callable[..., Any], *, each_epoch: bool = False, columns: Form = False) -> Call:

@@ -108,7 +108,7 @@ def stream(
     if name is not None:
         check_free(root / name)  # before seconds are spent on starting Ray
     _check_state(checked, root / name if name else None, begin)
-    target = _target(job.demand(_models(checked)), cluster)
+    target = target_of(job.demand(_models(checked)), cluster)
     call = None
     if target is not None:
         call = pack(drive, {"graph": checked, "more": more}, root, working_dir=working_dir)
@@ -202,7 +202,7 @@ def _check_state(graph: Graph, run: URI | None, savepoint: URI | None) -> None:
         raise InvalidSpec(problems, "eksml.stream")
 
 
-def _target(demand: Demand, cluster: Cluster | Running | str | Path | None) -> Running | None:
+def target_of(demand: Demand, cluster: Cluster | Running | str | Path | None) -> Running | None:
     """The cluster to work on, proven large enough; None for this process's own Ray."""
     from eksml import backends
 

@@ -1,0 +1,1 @@
+"""Events that are requests: each is handled once in effect, by workers that come with the work."""
