@@ -4,7 +4,7 @@
 >>> counts = streams.items([{"word": "a"}]).key_by("word").reduce({"n": "count"})
 """
 
-from eksml.streams.ends import call, files, generator, items, kafka, sqs
+from eksml.streams.ends import call, files, generator, items, kafka, postgres, sqs
 from eksml.streams.graph import Stream
 from eksml.streams.operators.process import Timing
 from eksml.streams.operators.side import Side
@@ -27,6 +27,7 @@ __all__ = [
     "kafka",
     "on_event",
     "pause",
+    "postgres",
     "rescale",
     "resume",
     "savepoint",

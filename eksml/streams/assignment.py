@@ -37,6 +37,8 @@ class Assignment:
     """One task of one incarnation of a run."""
 
     run: URI
+    identity: str
+    """Tells the run from every other, also from one that had its name and was deleted."""
     attempt: int
     incarnation: int
     """Grows with each start of the run's tasks; what comes from an older one is refused."""

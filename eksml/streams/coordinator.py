@@ -3,6 +3,7 @@ last one when a task dies."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Mapping
@@ -98,6 +99,7 @@ class Coordinator:
             self._bench,
             layout,
             self._run,
+            _identity(self._attempt),
             self._attempt.number,
             self._incarnation,
             restored,
@@ -147,6 +149,11 @@ class Coordinator:
                 f"checkpoint between. The last time: {lost} Call eksml.stream again with the same "
                 "name to go on, with a larger max_failures if it was bad luck."
             )
+
+
+def _identity(attempt: Attempt) -> str:
+    made = f"{attempt.run} {attempt.record.created_s}"
+    return hashlib.sha256(made.encode()).hexdigest()[:12]
 
 
 class Shift:

@@ -115,6 +115,7 @@ class Crew:
         bench: Bench,
         plan: Plan,
         run: URI,
+        identity: str,
         attempt: int,
         incarnation: int,
         restored: Restored,
@@ -128,6 +129,7 @@ class Crew:
         self._bench = bench
         self._common = {
             "run": run,
+            "identity": identity,
             "attempt": attempt,
             "incarnation": incarnation,
             "plan": plan,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from eksml.storage import URI
 from eksml.streams.endpoints.files import Files, Format
 from eksml.streams.endpoints.kafka import Kafka, Values
+from eksml.streams.endpoints.postgres import Postgres
 from eksml.streams.endpoints.sqs import Sqs
 from eksml.streams.graph import Stream, begin
 from eksml.streams.operators.functions import Form
@@ -97,6 +98,17 @@ def sqs(queue: str, *, visibility_s: int = 60, name: str | None = None) -> Strea
         visibility_s: How long a message stays hidden after its worker has died.
     """
     return begin(Sqs(queue, visibility_s), name)
+
+
+def postgres(table: str, dsn: str, *, key: str | Sequence[str] = ()) -> Postgres:
+    """A table of PostgreSQL as a sink: each checkpoint's events in one transaction.
+
+    Args:
+        table: It must be there; columns are the events' columns.
+        dsn: ``postgresql://user@host/database``.
+        key: Columns of a unique key: a row that is there is replaced.
+    """
+    return Postgres(table, dsn, (key,) if isinstance(key, str) else tuple(key))
 
 
 def call(fn: Callable[..., Any], *, each_epoch: bool = False, columns: Form = False) -> Call:

@@ -238,10 +238,10 @@ class Wiring:
 
     async def _make_sink(self, name: str, sink: Sink, runner: Runner, context: Context) -> None:
         place = self._assignment
-        desk = Desk(name, place.index, place.run, place.attempt)
+        number = place.index
         if name == DEAD_LETTERS:
-            number = place.stage * self._plan.parallelism + place.index
-            desk = Desk(name, number, place.run, place.attempt)
+            number += place.stage * self._plan.parallelism
+        desk = Desk(name, number, place.run, place.identity, place.attempt)
         operator = SinkOperator(await sink.writer(desk), context)
         runner.operator = self.sinks[name] = operator
 

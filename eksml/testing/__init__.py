@@ -13,7 +13,16 @@ Needs the extra ``eksml[dev]``.
 
 from eksml.testing.fault_proxy import Fault, FaultProxy, Seen
 from eksml.testing.kafka_broker import KafkaBroker
+from eksml.testing.postgres_server import PostgresServer
 from eksml.testing.s3_server import S3Server
 from eksml.testing.sqs_server import SqsServer
 
-__all__ = ["Fault", "FaultProxy", "KafkaBroker", "S3Server", "Seen", "SqsServer"]
+__all__ = [
+    "Fault",
+    "FaultProxy",
+    "KafkaBroker",
+    "PostgresServer",
+    "S3Server",
+    "Seen",
+    "SqsServer",
+]

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eksml.errors import StorageUnavailable
@@ -17,12 +17,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Server:
-    """One server process and its log."""
+    """One server process and its log; as another ``user`` if one is given."""
 
-    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None):
+    def __init__(self, command: Sequence[str], log: Path, user: str | None = None) -> None:
         self._command = list(command)
         self._log = log
-        self._env = dict(env) if env is not None else None
+        self._user = user
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, answers: Callable[[], bool]) -> None:
@@ -36,7 +36,8 @@ class Server:
                 self._command,
                 stdout=output,
                 stderr=output,
-                env=self._env,
+                user=self._user,
+                cwd="/",
                 preexec_fn=_die_with_parent,
             )
         began = time.monotonic()

@@ -106,6 +106,7 @@ class Simulation:
         }
         common = {
             "run": self.run,
+            "identity": self.run.name,
             "attempt": 1,
             "incarnation": self.incarnation,
             "plan": self.plan,

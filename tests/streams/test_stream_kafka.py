@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections import Counter
 
 import pytest
@@ -96,7 +97,7 @@ def test_an_epoch_that_is_committed_again_is_there_once(broker, tmp_path):
     async def write():
         import numpy as np
 
-        desk = Desk("to_kafka", 0, URI.parse(tmp_path / "mine"), 1)
+        desk = Desk("to_kafka", 0, URI.parse(tmp_path / "mine"), secrets.token_hex(4), 1)
         first = await Kafka("again", broker.servers).writer(desk)
         await first.write(Batch(np.zeros(3, np.int64), rows=[{"n": n} for n in range(3)]))
         token = await first.prepare(7)

@@ -19,6 +19,9 @@ class Desk:
     step: str
     index: int
     run: URI
+    identity: str
+    """Tells the run from every other, also from one that had its name and was deleted: targets
+    remember under it which epochs they have."""
     attempt: int
     """The run's attempt, for names that no older owner uses."""
 

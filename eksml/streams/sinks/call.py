@@ -76,7 +76,7 @@ class _EachEpoch:
             return
         times = table.column(TIME).to_numpy()
         batch = Batch(times, columns=single(table.drop_columns([TIME])))
-        key = f"{self._desk.run.name}/{self._desk.step}/{token['writer']}/{epoch}"
+        key = f"{self._desk.identity}/{self._desk.step}/{token['writer']}/{epoch}"
         await _awaited(_given(batch, self._sink, key))
         await self._staged.done(token)
 

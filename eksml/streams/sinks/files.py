@@ -54,7 +54,8 @@ class FilesWriter:
         parts, self._parts = self._parts, []
         if not parts:
             return None
-        stem = f"{self._desk.run.name}-{self._desk.step}-{epoch:08d}-{self._desk.index:04d}"
+        desk = self._desk
+        stem = f"{desk.run.name}-{desk.identity}-{desk.step}-{epoch:08d}-{desk.index:04d}"
         return {
             f"{stem}-{number:02d}.{self._format}": asdict(part) for number, part in enumerate(parts)
         }

@@ -53,7 +53,7 @@ class KafkaWriter:
     def _send(self, epoch: int, writer: int, table: pa.Table) -> None:
         """In the name of the writer that prepared the epoch, which may be another task's."""
         if writer not in self._transactions:
-            name = f"eksml-{self._desk.run.name}-{self._desk.step}-{writer}"
+            name = f"eksml-{self._desk.identity}-{self._desk.step}-{writer}"
             self._transactions[writer] = _Transactions(self._sink, name)
         self._transactions[writer].send(epoch, table)
 
