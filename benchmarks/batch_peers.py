@@ -47,7 +47,7 @@ def write_prompts(file: Path, rows: int, *, skewed: bool = False, shared: int = 
 
 
 def write_images(folder: Path, rows: int) -> None:
-    """Random images of 16 × 16 in Parquet, as arrays."""
+    """Random images of 32 × 32 in Parquet, as arrays."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -55,8 +55,8 @@ def write_images(folder: Path, rows: int) -> None:
     chance = np.random.default_rng(0)
     for index in range(8):
         count = rows // 8
-        pixels = chance.integers(0, 256, count * 256, dtype=np.uint8)
-        image = pa.FixedSizeListArray.from_arrays(pa.array(pixels), 256)
+        pixels = chance.integers(0, 256, count * 1_024, dtype=np.uint8)
+        image = pa.FixedSizeListArray.from_arrays(pa.array(pixels), 1_024)
         label = pa.array(chance.integers(0, 10, count))
         table = pa.table({"image": image, "label": label})
         pq.write_table(table, folder / f"{index}.parquet", row_group_size=1_024)
@@ -81,7 +81,7 @@ def count(folder: Path) -> int:
 
 
 class Network:
-    """A small network on images of 16 × 16: the same class for both sides."""
+    """A small network on images of 32 × 32: the same class for both sides."""
 
     def __init__(self) -> None:
         import torch
@@ -89,7 +89,14 @@ class Network:
         torch.manual_seed(0)
         torch.set_num_threads(1)
         self.net = torch.nn.Sequential(
-            torch.nn.Linear(256, 512), torch.nn.ReLU(), torch.nn.Linear(512, 10)
+            torch.nn.Conv2d(1, 16, 3),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(16, 32, 3, stride=2),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(32, 32, 3),
+            torch.nn.ReLU(),
+            torch.nn.Flatten(),
+            torch.nn.Linear(32 * 12 * 12, 10),
         )
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -97,7 +104,8 @@ class Network:
 
         pixels = np.stack(batch["image"]) if batch["image"].dtype == object else batch["image"]
         with torch.inference_mode():
-            scores = self.net(torch.from_numpy(np.array(pixels)).float() / 255)
+            images = torch.from_numpy(np.array(pixels)).float().view(-1, 1, 32, 32) / 255
+            scores = self.net(images)
         return {"digit": scores.argmax(1).numpy()}
 
 
