@@ -44,6 +44,8 @@ class RunningAggregates(Operator):
         columns = batch.columns
         for each in self._aggregates:
             values = self._running(each, batch, grouped, count)
+            if each.name in columns.schema.names:
+                columns = columns.drop_columns([each.name])
             columns = columns.append_column(each.name, values)
         self._count.put(slots, count[grouped.last])
         self._changed.put(slots, True)
