@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from eksml.batches import ledger, pipeline
+from eksml.batches import ledger, pipeline, series
 from eksml.batches.job import BatchJob
 from eksml.batches.meter import Meter
 from eksml.batches.models.base import Model
@@ -83,6 +83,7 @@ def drive(run: URI, batch: Batch) -> None:
                 usd_per_node_hour=batch.usd_per_node_hour,
             )
         )
+    series.mark(run)
 
 
 class _Lost(Exception):
@@ -107,14 +108,17 @@ def _round(attempt: Attempt, batch: Batch, tasks: list[Task]) -> Iterator[Told]:
         max_failures=batch.job.max_failures,
     )
     actor, receipts = pipeline.start(assignment, batch.sizes, tasks)
+    ended = False
     try:
         with _stopping(attempt, actor):
             for reference in receipts:
                 yield Told.parse(ray.get(reference))
+        ended = True
     except ray.exceptions.RayError as error:
         raise _explained(attempt, error) from error
     finally:
-        ray.kill(actor)
+        if not ended:  # else it goes by itself, and its workers close their models in peace
+            ray.kill(actor)
 
 
 @contextlib.contextmanager

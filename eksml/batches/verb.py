@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from eksml import env
-from eksml.batches import ledger
+from eksml.batches import ledger, series
 from eksml.batches.asked import Asked, check_same, checked, inventory_of, placed
 from eksml.batches.engine import Batch, drive
 from eksml.batches.plan import Cut, cut, size
 from eksml.batches.price import usd_per_node_hour
+from eksml.batches.schedule import by_the_clock, problems_of
+from eksml.batches.series import Edition, Series
 from eksml.batches.sink import claim, release
 from eksml.cluster.preflight import Offer, offers_of
-from eksml.errors import EksmlError, RunNotFound
+from eksml.errors import EksmlError, InvalidSpec, Problem, RunNotFound
 from eksml.runs import Run
 from eksml.runs.call import pack
 from eksml.runs.driver import abandon, check_free, create, new_name
@@ -50,6 +52,8 @@ def batch(
     max_failures: int = 3,
     id_column: str | None = None,
     retry_errors: bool = False,
+    since: Literal["watermark"] | None = None,
+    schedule: str | None = None,
     storage: Place | None = None,
     name: str | None = None,
     cluster: Cluster | Running | str | Path | None = None,
@@ -57,7 +61,7 @@ def batch(
     deadline_s: float | None = None,
     budget_node_hours: float | None = None,
     wait: bool = True,
-) -> Run:
+) -> Run | Any:  # Any is Schedule: who gives no schedule need not tell the two apart
     """Compute a model over data: every row once, whatever is killed.
 
     >>> llm = eksml.batches.llm("Qwen/Qwen3-8B", prompt="Summarise: {text}")   # doctest: +SKIP
@@ -84,6 +88,12 @@ def batch(
         max_failures: Times that rows may take their worker down before they count as failed.
         id_column: A column whose values have to be unique; that is checked beforehand.
         retry_errors: Try the failed rows of an ended run once more.
+        since: "watermark": only files that are new or were changed since the last success. The
+            name is then a series' one: each call makes a run of its own, ``<name>-000001``, … into
+            ``<output>/edition=000001/``, …, or goes on with the last if that has not succeeded.
+            Where nothing is new it makes none, and returns the last.
+        schedule: Do not compute now, but on EKS whenever the clock says, such as "0 3 * * *".
+            Takes ``since``, a name, the specification of a cluster, and a storage in S3.
         storage: Folder or ``s3://bucket/prefix`` for the run; EKSML_STORAGE or ``~/.eksml/runs``.
         name: The run's; made up unless given.
         cluster: Where to compute: a cluster that is up (its specification, YAML file, name or Jobs
@@ -95,6 +105,7 @@ def batch(
 
     Returns:
         The run. Its ``result()`` is the report; ``plan()`` and ``errors()`` tell the rest.
+        With ``schedule`` the :class:`eksml.batches.schedule.Schedule`.
 
     Raises:
         InvalidSpec: Arguments, the model or the data are wrong; says all that is.
@@ -102,15 +113,16 @@ def batch(
         NotFound, AccessDenied, StorageUnavailable: A place cannot be used.
         ClusterNotUp, DoesNotFit: The cluster is not there, or can never place a worker.
         RunNameInUse: A run of that name is going on or has succeeded, or the output is another
-            run's.
+            run's or series' one.
         RunFailed, RunCancelled, RunInterrupted: How it ended, with ``wait``.
     """
-    asked = checked(
-        model,
-        data,
-        output,
-        name,
-        env.STORAGE() if storage is None else storage,
+    storage = env.STORAGE() if storage is None else storage
+    asked = _checked(
+        (model, data, output, name, storage),
+        [
+            *series.problems(since, name, schedule=schedule is not None),
+            *problems_of(schedule, cluster, name, storage, retry_errors=retry_errors),
+        ],
         workers=workers,
         resources=resources,
         format=format,
@@ -124,22 +136,61 @@ def batch(
         budget_node_hours=budget_node_hours,
     )
     check_picklable(asked.model, "the model")
+    if schedule is not None:
+        return by_the_clock(asked, str(name), schedule, cluster, working_dir)
     asked.root.check_writable()
-    run = asked.root / (name or new_name("batch"))
-    check_free(run, again=retry_errors)
+    if since is None:
+        run = asked.root / (name or new_name("batch"))
+        made, target = _recorded(run, asked, cluster, working_dir, retry_errors)
+        return _begun(run, made, target, wait)
+    editions = Series(asked.root, str(name))
+    with editions.planning(asked.output):
+        edition = editions.next(asked, again=retry_errors)
+        if edition.is_old:
+            return Run(edition.run)
+        asked = replace(asked, output=edition.output)
+        made, target = _recorded(edition.run, asked, cluster, working_dir, retry_errors, edition)
+    return _begun(edition.run, made, target, wait)
+
+
+def _checked(arguments: tuple[Any, ...], known: list[Problem], **fields: Any) -> Asked:
+    """The arguments, or all their problems at once, beside those that are known."""
+    try:
+        asked = checked(*arguments, **fields)
+    except InvalidSpec as error:
+        raise InvalidSpec([*error.problems, *known], error.subject) from error
+    if known:
+        raise InvalidSpec(known, "eksml.batch")
+    return asked
+
+
+def _recorded(
+    run: URI,
+    asked: Asked,
+    cluster: Cluster | Running | str | Path | None,
+    working_dir: str | Path | None,
+    again: bool,
+    edition: Edition | None = None,
+) -> tuple[Batch, Running | None]:
+    """Cut the input, unless that is done, and write the run's record."""
+    check_free(run, again=again)
     begun = ledger.meta_of(run) if (run / RECORD).exists() else None
     if begun is not None:
-        check_same(asked, begun["identity"], mended=retry_errors)
+        check_same(asked, begun["identity"], mended=again)
         asked.source.remember(begun["source"])
-    inventory = None if begun is not None else inventory_of(asked)
+        inventory = None
+    else:
+        inventory = edition.inventory if edition else inventory_of(asked)
     asked.output.check_writable()
     claimed = claim(asked.output, run)
     try:
         target, offers = _target(cluster)
         asked = placed(asked, offers)
-        shape = Cut(**begun["cut"]) if begun else _cut(run, asked, inventory, offers)
-        made = _made(run, asked, shape, target, offers, retry_errors)
-        return _begin(run, made, target, working_dir, retry_errors, wait)
+        meta = edition.meta if edition else {}
+        shape = Cut(**begun["cut"]) if begun else _cut(run, asked, inventory, offers, meta)
+        made = _made(run, asked, shape, target, offers, again)
+        _record(run, made, target, working_dir, again)
+        return made, target
     finally:
         if claimed and not (run / RECORD).exists():
             release(asked.output)  # nothing began, so the folder is nobody's
@@ -162,7 +213,13 @@ def _target(
     return None, offers_of(ray.nodes())
 
 
-def _cut(run: URI, asked: Asked, inventory: Inventory | None, offers: Sequence[Offer]) -> Cut:
+def _cut(
+    run: URI,
+    asked: Asked,
+    inventory: Inventory | None,
+    offers: Sequence[Offer],
+    extra: dict[str, Any],
+) -> Cut:
     """Cut the input, and write that down for good."""
     assert inventory is not None
     sizing = asked.model.sizing()
@@ -170,7 +227,7 @@ def _cut(run: URI, asked: Asked, inventory: Inventory | None, offers: Sequence[O
     size(asked.job, sizing, shape, offers)  # refuses before anything is written
     (run / ledger.LEDGER).delete(recursive=True)  # of a call that was killed before it began
     meta = {"identity": asked.identity(), "source": asked.source.learnt(), "cut": asdict(shape)}
-    ledger.save(run, blocks, meta)
+    ledger.save(run, blocks, meta | extra)
     return shape
 
 
@@ -205,15 +262,10 @@ def _generation(run: URI, retry_errors: bool) -> int:
     return before + retry_errors
 
 
-def _begin(
-    run: URI,
-    made: Batch,
-    target: Running | None,
-    working_dir: str | Path | None,
-    again: bool,
-    wait: bool,
-) -> Run:
-    """Write the record and start the driver."""
+def _record(
+    run: URI, made: Batch, target: Running | None, working_dir: str | Path | None, again: bool
+) -> None:
+    """Write the run's record, and for a cluster its model and source."""
     call = None
     if target is not None:
         parts = {"model": made.model, "source": made.source}
@@ -237,6 +289,10 @@ def _begin(
         budget_node_hours=made.job.budget_node_hours,
         again=again,
     )
+
+
+def _begun(run: URI, made: Batch, target: Running | None, wait: bool) -> Run:
+    """Start the driver."""
     if target is None:
         return run_here(run, lambda: drive(run, made), wait=wait)
     try:
