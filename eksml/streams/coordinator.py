@@ -192,33 +192,59 @@ class Shift:
 
     def _read(self, due_s: float) -> None:
         """Keep every source reading, until something has happened or it is time for more."""
+        wait_s = min(due_s - time.monotonic(), _LOOK_S[self._owner._run.scheme])
+        self._turn(max(0.0, wait_s), [])
+        self._owner._reporter.look(self._crew)
+
+    def _turn(self, wait_s: float, awaited: list[Any]) -> list[Any]:
+        """Wait for anything; the answers of ``awaited`` that have come. Sources that have read for
+        their time are told to read on."""
         import ray
 
-        owner, crew = self._owner, self._crew
-        if not owner._paused:
+        crew = self._crew
+        if not self._owner._paused:
             for task in self._reading:
                 while task not in self._ended and self._reading[task] < _READS:
-                    self._reads[task.read.remote(crew.incarnation, _SLICE_S)] = task
+                    [answer] = crew.ask([task], "read", _SLICE_S)
+                    self._reads[answer] = task
                     self._reading[task] += 1
-        wait_s = min(due_s - time.monotonic(), _LOOK_S[owner._run.scheme])
-        done, _ = ray.wait([*self._reads, *crew.failures], timeout=max(0.0, wait_s))
+        done, _ = ray.wait([*self._reads, *awaited, *crew.failures], timeout=wait_s)
+        came = []
         for each in done:
             if each in crew.failures:
                 crew.raise_failure()
-            task = self._reads.pop(each)
+            task = self._reads.pop(each, None)
+            if task is None:
+                came.append(each)
+                continue
             self._reading[task] -= 1
             if crew.get(each):
                 self._ended.add(task)
-        owner._reporter.look(crew)
+        return came
+
+    def _all(self, answers: list[Any]) -> list[Any]:
+        """Wait for answers of tasks while sources go on.
+
+        Raises:
+            TasksLost, Failed: A task died or failed meanwhile, or it takes too long.
+        """
+        waiting, limit = list(answers), time.monotonic() + _CHECKPOINT_S
+        while waiting:
+            if time.monotonic() > limit:
+                raise TasksLost(f"a checkpoint was not done within {_CHECKPOINT_S} s")
+            for each in self._turn(1.0, waiting):
+                self._crew.get(each)
+                waiting.remove(each)
+        return [self._crew.get(each) for each in answers]
 
     def _checkpoint(self, ended: bool = False, kind: str = checkpoints.CHECKPOINTS) -> None:
         """Barrier, snapshots, manifest, commit: one after the other."""
         owner, crew = self._owner, self._crew
         began_s = time.monotonic()
         epoch = owner._epoch + 1
-        crew.all(crew.ask(crew.sources, "barrier", epoch), _CHECKPOINT_S)
+        self._all(crew.ask(crew.sources, "barrier", epoch))
         asked = crew.ask(crew.tasks.values(), "snapshot", epoch)
-        snapshots = dict(zip(crew.tasks, crew.all(asked, _CHECKPOINT_S), strict=True))
+        snapshots = dict(zip(crew.tasks, self._all(asked), strict=True))
         meta = checkpoints.meta_of(
             epoch,
             owner._graph,
@@ -236,7 +262,7 @@ class Shift:
             )
             for place, task in crew.tasks.items()
         ]
-        crew.all(commits, _CHECKPOINT_S)
+        self._all(commits)
         checkpoints.retire(owner._run)
         self._began_s = time.monotonic()
         owner._reporter.checkpoint(epoch, snapshots.values(), self._began_s - began_s)
@@ -277,7 +303,7 @@ class Shift:
     def _grant(self, wish: wishes.Wish) -> Outcome | None:
         owner, crew = self._owner, self._crew
         if wish.verb == "drain":
-            crew.all(crew.ask(crew.sources, "drain"), _CHECKPOINT_S)
+            self._all(crew.ask(crew.sources, "drain"))
             return self._end()
         if wish.verb == "resume":
             owner._paused = False
@@ -287,7 +313,8 @@ class Shift:
             return None
         if wish.verb == "pause":
             owner._paused = True
-            crew.all(list(self._reads), _CHECKPOINT_S)
+            while self._reads:
+                self._turn(1.0, [])
         self._checkpoint()
         if wish.verb == "rescale":
             assert wish.parallelism is not None
