@@ -125,6 +125,12 @@ class Worker:
         done = [self._do(Task.parse(str(text))) for text in batch["task"]]
         return {"done": [Told(one, self._name, self._loaded.busy()).to_text() for one in done]}
 
+    def __del__(self) -> None:
+        """Let go of the model and the logs: how Ray Data ends a worker that it needs no more."""
+        if loaded := getattr(self, "_loaded", None):
+            loaded.close()
+        self._open.close()
+
     def _do(self, task: Task) -> Done:
         assignment = self._assignment
         check_fenced(assignment.run, assignment.attempt)
