@@ -9,6 +9,7 @@ from typing import Any, Literal
 from eksml.storage import URI
 from eksml.streams.endpoints.files import Files, Format
 from eksml.streams.endpoints.kafka import Kafka, Values
+from eksml.streams.endpoints.nats import Nats
 from eksml.streams.endpoints.postgres import Postgres
 from eksml.streams.endpoints.sqs import Sqs
 from eksml.streams.graph import Stream, begin
@@ -98,6 +99,19 @@ def sqs(queue: str, *, visibility_s: int = 60, name: str | None = None) -> Strea
         visibility_s: How long a message stays hidden after its worker has died.
     """
     return begin(Sqs(queue, visibility_s), name)
+
+
+def nats(subject: str, servers: str, *, name: str | None = None) -> Stream:
+    """A subject of NATS JetStream: a stream of its JSON messages; in ``to``, a sink.
+
+    As a source, one task reads it by the numbers of its messages. As a sink, JetStream drops what
+    comes again within the stream's window for duplicates, two minutes unless it is set: a stream
+    that is down for longer between sending and recording may double an epoch.
+
+    Args:
+        servers: ``nats://host:4222``, several with commas between.
+    """
+    return begin(Nats(subject, servers), name)
 
 
 def postgres(table: str, dsn: str, *, key: str | Sequence[str] = ()) -> Postgres:

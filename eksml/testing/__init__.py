@@ -13,6 +13,7 @@ Needs the extra ``eksml[dev]``.
 
 from eksml.testing.fault_proxy import Fault, FaultProxy, Seen
 from eksml.testing.kafka_broker import KafkaBroker
+from eksml.testing.nats_server import NatsServer
 from eksml.testing.postgres_server import PostgresServer
 from eksml.testing.s3_server import S3Server
 from eksml.testing.sqs_server import SqsServer
@@ -21,6 +22,7 @@ __all__ = [
     "Fault",
     "FaultProxy",
     "KafkaBroker",
+    "NatsServer",
     "PostgresServer",
     "S3Server",
     "Seen",
