@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,11 +15,18 @@ from eksml.cli.app import command
 from eksml.cli.starting import print_end, start, stdout_kept_free
 from eksml.cli.summary import summary
 
+if TYPE_CHECKING:
+    from eksml.batches.schedule import Schedule
+    from eksml.runs import Run
+
 EXAMPLES = (
     "eksml batch Qwen/Qwen3-8B reviews.parquet out/ --prompt 'Summarise: {text}'",
     "eksml batch classify.py:Classify images/ s3://bucket/labels --name labels",
     "eksml batch model.py:model s3://bucket/rows s3://bucket/out --cluster tune --workers 2,8",
     "eksml batch classify.py:Classify images/ s3://bucket/labels --name labels --retry-errors",
+    "eksml batch model.py:model s3://b/rows s3://b/out --name nightly --since watermark",
+    "eksml batch model.py:model s3://b/rows s3://b/out --name nightly --since watermark "
+    "--schedule '0 3 * * *' --cluster eks.yaml --storage s3://b/runs",
 )
 
 
@@ -75,6 +83,20 @@ def batch(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Try the failed rows of the run --name again.")
     ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="watermark",
+            help="Only files that are new or changed since the last success of the series --name.",
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'0 3 * * *'",
+            help="Not now, but by the clock on EKS; with --since, and --cluster FILE.",
+        ),
+    ] = None,
     storage: options.Storage = None,
     name: Annotated[
         str | None,
@@ -111,18 +133,17 @@ def batch(
         raise typer.BadParameter(
             "needs --cluster: a run in this process ends with it.", param_hint="--no-wait"
         )
-    if retry_errors and name is None:
-        raise typer.BadParameter("needs --name: of which run?", param_hint="--retry-errors")
+    for option, wanted in {"--retry-errors": retry_errors, "--since": since}.items():
+        if wanted and name is None:
+            raise typer.BadParameter("needs --name: of which run?", param_hint=option)
     with stdout_kept_free(json):
         from eksml.batches import batch as verb
 
-        chosen = _model(model, prompt, sampling or (), engine or ())
-        run = start(
-            "batch",
-            partial(verb, chosen, data if len(data) > 1 else data[0], output_folder),
-            name=name,
-            storage=storage,
-            cluster=where,
+        call: Callable[..., Any] = partial(
+            verb,
+            _model(model, prompt, sampling or (), engine or ()),
+            data if len(data) > 1 else data[0],
+            output_folder,
             workers=workers,
             resources=resources,
             format=format,
@@ -131,15 +152,49 @@ def batch(
             rows_per_file=rows_per_file,
             max_error_share=max_error_share,
             retry_errors=retry_errors,
+            since=since,
+            schedule=schedule,
             working_dir=working_dir,
             deadline_s=deadline,
             budget_node_hours=budget_node_hours,
             wait=not no_wait,
         )
-    if json:
+        place: dict[str, Any] = {"name": name, "storage": storage, "cluster": where}
+        if schedule is None:
+            run = _start(call, place, in_series=since is not None)
+        else:
+            made = call(**place)
+    if schedule is not None:
+        _print_schedule(made, json)
+    elif json:
         output.print_json(summary(run) | {"result": None if no_wait else run.result()})
     else:
         print_end(run, storage)
+
+
+def _start(call: Callable[..., Run], place: dict[str, Any], *, in_series: bool) -> Run:
+    """Start the run; Ctrl-C says how to go on."""
+    try:
+        return start("batch", call, **place)
+    except KeyboardInterrupt:
+        if not in_series:
+            raise
+        raise KeyboardInterrupt(  # the name is no run's, so `start` knows too little
+            "What is done stays done. Here the same command goes on; on a cluster the run does: "
+            "see `eksml runs`."
+        ) from None
+
+
+def _print_schedule(made: Schedule, json: bool) -> None:
+    namespace = made.manifest["metadata"]["namespace"]
+    if json:
+        output.print_json(made.manifest)
+    else:
+        output.print_facts({"schedule": made.name, "when": made.manifest["spec"]["schedule"]})
+        output.note(
+            f"Next: `eksml runs` · `kubectl get raycronjob -n {namespace}` · "
+            f"`kubectl delete raycronjob {made.name} -n {namespace}`"
+        )
 
 
 def _model(text: str, prompt: str | None, sampling: Any, engine: Any) -> Any:

@@ -64,6 +64,21 @@ def test_a_file_of_python_runs_over_a_folder_and_failed_rows_can_be_tried_again(
     assert read_output(URI.parse(folder / "out"))["n"].to_pylist() == list(range(200))
 
 
+def test_since_watermark_computes_what_is_new(folder) -> None:
+    (folder / "model.py").write_text(MODEL.replace("== 13", "== -1"))
+    call = ("batch", "model.py:square", "in", "out", "--name", "nightly", "--since", "watermark")
+    first = eksml(folder, *call)
+    assert first.returncode == 0, first.stderr
+    write_input(URI.parse(folder / "in" / "more"), 50)
+
+    second = eksml(folder, *call, "--json")
+
+    assert second.returncode == 0, second.stderr
+    answer = json.loads(second.stdout)
+    assert (answer["name"], answer["result"]["rows"]) == ("nightly-000002", 50)
+    assert len(read_output(URI.parse(folder / "out"))) == 250
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -71,6 +86,9 @@ def test_a_file_of_python_runs_over_a_folder_and_failed_rows_can_be_tried_again(
         (("model.py:cube", "in", "out"), "It has: square"),
         (("model.py:square", "in", "out", "--no-wait"), "needs --cluster"),
         (("model.py:square", "in", "out", "--retry-errors"), "needs --name"),
+        (("model.py:square", "in", "out", "--since", "watermark"), "needs --name"),
+        (("model.py:square", "in", "out", "--since", "dawn", "--name", "n"), "'dawn' is not known"),
+        (("model.py:square", "in", "out", "--schedule", "@daily"), "let cron make the call"),
         (("model.py:square", "in", "out", "--sampling", "n=2"), "give --prompt"),
         (("model.py:square", "in", "out", "--workers", "many"), "LEAST,MOST"),
         (("model.py:square", "nowhere", "out"), "there is no file at"),
