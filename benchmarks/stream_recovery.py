@@ -62,10 +62,10 @@ def main() -> None:
         run = streams.stream(graph, storage=folder, checkpoint_every_s=1.0, wait=False)
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {given.keys:,} keys")
         silences = [silence(run, output, 2 * given.keys) for _ in range(given.kills)]
-        files = list((run.uri.path / "state").iterdir())
-        told = run.metrics()
         run.cancel()
-    print(f"state in storage {sum(file.stat().st_size for file in files) / 1e6:,.0f} MB")
+        told = run.metrics()
+        size = sum(file.stat().st_size for file in (run.uri.path / "state").iterdir())
+    print(f"state in storage {size / 1e6:,.0f} MB")
     print(f"events stood still for {told.checkpoint_stopped_s.median() * 1000:.0f} ms a checkpoint")
     print(
         f"kill to first output: median {statistics.median(silences):.2f} s "
