@@ -139,11 +139,15 @@ def run_series(call: URI) -> None:
 
 
 def compute(*, name: str, storage: str, **arguments: Any) -> None:
-    """Make the call in the Ray that is running."""
+    """Make the call in the Ray that is running.
+
+    An edition that failed is tried again with its failed rows: nobody is there at night who could
+    ask for it.
+    """
     from eksml.batches.verb import batch
 
     unfinished = Series(URI.parse(storage), name).is_unfinished()
-    batch(name=name, storage=storage, **arguments)
+    batch(name=name, storage=storage, retry_errors=unfinished, **arguments)
     if unfinished:  # what has come since it was planned
         batch(name=name, storage=storage, **arguments)
 

@@ -8,14 +8,16 @@
     <output>/edition=000002/                 its rows
 
 The mark is written when the run has succeeded, from what was put down when it was planned. A file
-that changes while an edition is computed differs from the mark, and belongs to the next edition:
-none is ever passed over.
+that changes while an edition is computed differs from the mark, and belongs to the next edition
+too. What cannot be told apart is a file in S3 that is replaced by one of the same size within the
+second in which it was listed: S3 tells times in whole seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -25,7 +27,7 @@ from eksml.batches import ledger
 from eksml.batches.asked import Asked, inventory_of
 from eksml.batches.sink import claim, release
 from eksml.batches.sources.reading import place_of, translated
-from eksml.errors import AlreadyExists, Fenced, Problem, RunNameInUse
+from eksml.errors import AlreadyExists, Fenced, Problem, RunNameInUse, StorageError
 from eksml.runs import lease
 from eksml.runs.driver import check_free
 from eksml.runs.record import RECORD, name_problem
@@ -102,15 +104,9 @@ class Series:
                 f"{self.folder} is a run by itself. Choose another name for the series."
             )
         claimed = claim(output, self.folder)
-        place = self.folder / _PLANNING
         try:
-            number = self._planned_here(place)
-            try:
+            with self._alone():
                 yield
-            finally:
-                with contextlib.suppress(Fenced):  # else it is another call's by now
-                    lease.check_fenced(place, number)
-                    place.delete(recursive=True)
         finally:
             if claimed and not any(output.folders()):
                 release(output)  # nothing began, so the folder is nobody's
@@ -138,14 +134,28 @@ class Series:
             return self._edition(asked, last)
         return self._new(asked, last)
 
-    def _planned_here(self, place: URI) -> int:
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A lease on the planning, as runs have one, for as long as it takes."""
+        place = self.folder / _PLANNING
         try:
-            return lease.claim(place).attempt
+            owner = lease.claim(place)
         except RunNameInUse as error:
             raise RunNameInUse(
                 f"Another call plans an edition of the series {self.name} at this moment. "
                 "Wait for its run."
             ) from error
+        done = threading.Event()
+        beats = threading.Thread(target=_beat, args=(place, owner, done), daemon=True)
+        beats.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beats.join()
+            with contextlib.suppress(Fenced):  # else it is another call's by now
+                lease.check_fenced(place, owner.attempt)
+                place.delete(recursive=True)
 
     def _new(self, asked: Asked, last: int) -> Edition:
         """The next edition, of files that the last one did not know as they are now."""
@@ -214,6 +224,12 @@ def changes(files: Iterable[str]) -> Files:
     with ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(_listed, folders)
         return {file: stat for listed in found for file, stat in listed if file in wanted}
+
+
+def _beat(place: URI, owner: lease.Owner, done: threading.Event) -> None:
+    while not done.wait(lease.HEARTBEAT_S):
+        with contextlib.suppress(StorageError):  # the next beat tries again
+            lease.write_lease(place, owner)
 
 
 def _goes_on(run: URI, planned: dict[str, Any]) -> bool:

@@ -144,26 +144,30 @@ def batch(
             _model(model, prompt, sampling or (), engine or ()),
             data if len(data) > 1 else data[0],
             output_folder,
-            workers=workers,
-            resources=resources,
-            format=format,
-            keep=keep,
-            partition_by=tuple(partition_by or ()),
-            rows_per_file=rows_per_file,
-            max_error_share=max_error_share,
-            retry_errors=retry_errors,
-            since=since,
-            schedule=schedule,
-            working_dir=working_dir,
-            deadline_s=deadline,
-            budget_node_hours=budget_node_hours,
-            wait=not no_wait,
         )
-        place: dict[str, Any] = {"name": name, "storage": storage, "cluster": where}
+        options: dict[str, Any] = {
+            "name": name,
+            "storage": storage,
+            "cluster": where,
+            "workers": workers,
+            "resources": resources,
+            "format": format,
+            "keep": keep,
+            "partition_by": tuple(partition_by or ()),
+            "rows_per_file": rows_per_file,
+            "max_error_share": max_error_share,
+            "retry_errors": retry_errors,
+            "since": since,
+            "schedule": schedule,
+            "working_dir": working_dir,
+            "deadline_s": deadline,
+            "budget_node_hours": budget_node_hours,
+            "wait": not no_wait,
+        }
         if schedule is None:
-            run = _start(call, place, in_series=since is not None)
+            run = _start(call, options)
         else:
-            made = call(**place)
+            made = call(**options)
     if schedule is not None:
         _print_schedule(made, json)
     elif json:
@@ -172,12 +176,12 @@ def batch(
         print_end(run, storage)
 
 
-def _start(call: Callable[..., Run], place: dict[str, Any], *, in_series: bool) -> Run:
+def _start(call: Callable[..., Run], options: dict[str, Any]) -> Run:
     """Start the run; Ctrl-C says how to go on."""
     try:
-        return start("batch", call, **place)
+        return start("batch", call, **options)
     except KeyboardInterrupt:
-        if not in_series:
+        if options["since"] is None:
             raise
         raise KeyboardInterrupt(  # the name is no run's, so `start` knows too little
             "What is done stays done. Here the same command goes on; on a cluster the run does: "

@@ -64,19 +64,18 @@ def test_a_file_of_python_runs_over_a_folder_and_failed_rows_can_be_tried_again(
     assert read_output(URI.parse(folder / "out"))["n"].to_pylist() == list(range(200))
 
 
-def test_since_watermark_computes_what_is_new(folder) -> None:
+def test_since_watermark_makes_an_edition_of_a_series(folder) -> None:
     (folder / "model.py").write_text(MODEL.replace("== 13", "== -1"))
-    call = ("batch", "model.py:square", "in", "out", "--name", "nightly", "--since", "watermark")
-    first = eksml(folder, *call)
-    assert first.returncode == 0, first.stderr
-    write_input(URI.parse(folder / "in" / "more"), 50)
 
-    second = eksml(folder, *call, "--json")
+    done = eksml(
+        *(folder, "batch", "model.py:square", "in", "out", "--name", "nightly"),
+        *("--since", "watermark", "--json"),
+    )
 
-    assert second.returncode == 0, second.stderr
-    answer = json.loads(second.stdout)
-    assert (answer["name"], answer["result"]["rows"]) == ("nightly-000002", 50)
-    assert len(read_output(URI.parse(folder / "out"))) == 250
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["name"], answer["result"]["rows"]) == ("nightly-000001", 200)
+    assert len(read_output(URI.parse(folder / "out" / "edition=000001"))) == 200
 
 
 @pytest.mark.parametrize(
