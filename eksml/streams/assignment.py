@@ -9,6 +9,8 @@ from eksml.storage import URI
 from eksml.streams.plan import Plan
 from eksml.streams.sinks.base import Sink
 
+INCARNATIONS = 1_000_000
+"""Numbers of incarnations that each attempt has for itself."""
 STATE = "state"
 """Folder of a run that holds the parts of its checkpoints."""
 

@@ -11,7 +11,7 @@ from eksml.errors import RunCancelled, RunFailed
 from eksml.runs.driver import Attempt
 from eksml.storage import URI
 from eksml.streams import checkpoints, pool, wishes
-from eksml.streams.assignment import Restored
+from eksml.streams.assignment import INCARNATIONS, Restored
 from eksml.streams.crew import Bench, Crew, Failed, TasksLost
 from eksml.streams.graph import Graph
 from eksml.streams.job import StreamJob
@@ -40,7 +40,7 @@ class Coordinator:
         self._job = job
         self._dead_letters = dead_letters
         self._savepoint = savepoint
-        self._incarnation = attempt.number * 1_000_000
+        self._incarnation = attempt.number * INCARNATIONS
         wish = wishes.read(self._run / wishes.ANSWER)
         self._standing = Standing(job.parallelism, wish)
         self._bench = Bench()
@@ -95,13 +95,17 @@ class Coordinator:
         try:
             with crew:
                 self._reporter.started(crew)
-                return Shift(
+                shift = Shift(
                     self._attempt, self._graph, self._job, self._standing, self._reporter, crew
-                ).work()
+                )
+                outcome = shift.work()
+                crew.finish_logs()
+                return outcome
         except TasksLost as lost:
             self._lost(lost)
             return "again"
         except Failed as failed:
+            crew.finish_logs()
             self._attempt.fail(failed.failure.error)
             where = f" in {failed.failure.step}" if failed.failure.step else ""
             raise RunFailed(
@@ -109,7 +113,7 @@ class Coordinator:
             ) from failed
 
     def _restored(self) -> Restored:
-        if not self._incarnation % 1_000_000 > 1:
+        if not self._incarnation % INCARNATIONS > 1:
             checkpoints.sweep(self._run, self._attempt.number)
         meta = checkpoints.newest(self._run)
         if meta is not None:

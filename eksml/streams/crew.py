@@ -160,6 +160,13 @@ class Crew:
             raise
         return self
 
+    def finish_logs(self) -> None:
+        """Have what was printed written out; not of tasks that are dead or busy."""
+        import ray
+
+        asked = self.ask(self.tasks.values(), "finish_logs")
+        ray.wait(asked, num_returns=len(asked), timeout=_WORD_S)
+
     def __exit__(self, *ending: object) -> None:
         self._bench.give_back(self.tasks.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import Awaitable, Callable
@@ -10,9 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from eksml.errors import EksmlError, StorageError
+from eksml.runs.journal import Journal, source_name
 from eksml.runs.record import ErrorRecord
+from eksml.runs.tee import tee
 from eksml.streams.alignment import Inbox
-from eksml.streams.assignment import Assignment
+from eksml.streams.assignment import INCARNATIONS, Assignment
 from eksml.streams.channels import LOST, Lost, Message, PeerLost
 from eksml.streams.operators.base import Operator
 from eksml.streams.parcel import Parcel
@@ -87,6 +90,7 @@ class Task:
     def __init__(self) -> None:
         self._calls: set[asyncio.Task[Any]] = set()
         self._begun = asyncio.Event()
+        self._logs = contextlib.ExitStack()
         self._clear(0)
 
     def _clear(self, incarnation: int) -> None:
@@ -109,6 +113,8 @@ class Task:
             call.cancel()
         if self._wiring is not None:
             await self._wiring.close()
+        with contextlib.suppress(StorageError):  # what it printed; its successor has more to do
+            await asyncio.to_thread(self._logs.close)
         self._clear(incarnation)
         self._begun.set()
         self._begun = asyncio.Event()
@@ -121,6 +127,7 @@ class Task:
 
         ``common`` are the fields of :class:`Assignment` that all tasks share."""
         self._assignment = assignment = Assignment(stage=stage, index=index, **common.open())
+        self._keep_logs(assignment)
         wiring = Wiring(assignment, peers, self._lock, self._fail)
         self._wiring = await wiring.make()
         self._inbox = Inbox(wiring.channels_in)
@@ -131,6 +138,18 @@ class Task:
             tokens = restored.prepared.get(name, []) if first else []
             for token in tokens[assignment.index :: assignment.plan.parallelism]:
                 await sink.writer.commit(restored.epoch, token)
+
+    def _keep_logs(self, place: Assignment) -> None:
+        """Copy what users' functions print into the run's logs."""
+        incarnation = place.incarnation % INCARNATIONS
+        writer = source_name(place.attempt, incarnation, f"task{place.stage}.{place.index}")
+        journal = self._logs.enter_context(Journal(place.run / "logs", writer))
+        self._logs.enter_context(tee(journal))
+
+    async def finish_logs(self, incarnation: int) -> None:
+        """Write out what was printed, at the end of the stream."""
+        if incarnation == self._incarnation:
+            await asyncio.to_thread(self._logs.close)
 
     @_guarded
     async def failure(self) -> Failure:

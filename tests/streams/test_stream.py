@@ -200,6 +200,21 @@ def test_a_failing_function_ends_the_run_with_its_own_traceback(tmp_path):
     assert text.count("Traceback") == 1
 
 
+def talk(event):
+    print(f"seen {event['number']}")
+    return event
+
+
+def test_what_functions_print_is_in_the_logs(tmp_path):
+    graph = (
+        streams.items([{"number": n} for n in range(5)])
+        .map(talk)
+        .to(streams.files(tmp_path / "out"))
+    )
+    run = stream(graph, storage=tmp_path)
+    assert [line for line in run.logs() if "seen" in line] == [f"seen {n}" for n in range(5)]
+
+
 def test_poison_events_go_to_the_dead_letters_with_the_reason(tmp_path):
     def decode(event):
         return {"number": int(event["text"])}

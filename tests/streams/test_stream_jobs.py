@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -19,29 +21,30 @@ JOBS = Path(__file__).resolve().parent.parent.parent / "jobs"
 pytestmark = [pytest.mark.long]
 
 
-def run(name, *arguments):
-    done = subprocess.run(
-        [sys.executable, JOBS / name, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(embedded_ray, monkeypatch, capsys):
+    """Run a recipe as a script, on the Ray of the tests; gives what it printed."""
+
+    def script(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(JOBS / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return script
 
 
-def test_anomalies_are_found_in_sensor_readings(tmp_path):
+def test_anomalies_are_found_in_sensor_readings(run, tmp_path):
     out = run("stream_anomaly.py", "--readings", 10_000, "--out", tmp_path)
     assert "20 were hidden" in out
     assert 18 <= int(out.splitlines()[-1].split()[0]) <= 24
 
 
-def test_stolen_cards_are_caught(tmp_path):
+def test_stolen_cards_are_caught(run, tmp_path):
     out = run("stream_fraud.py", "--payments", 12_000, "--out", tmp_path)
     assert "caught [13, 77, 142]" in out
 
 
-def test_features_are_kept_for_every_view(tmp_path):
+def test_features_are_kept_for_every_view(run, tmp_path):
     out = run("stream_features.py", "--views", 5_000, "--out", tmp_path)
     assert "5000 views of 50 users" in out
 
@@ -68,8 +71,6 @@ def test_an_upload_gets_one_result(tmp_path):
             time.sleep(0.2)
         eksml.get_run("uploads", storage=tmp_path).cancel()
         script.wait(timeout=60)
-    import json
-
     results = [json.loads(file.read_text()) for file in found.glob("*/result.json")]
     told = {r["event"]["key"]: r["result"]["digit"] for r in results}
     assert told == {f"by hand/{number}.txt": digits.target[number] for number in range(5)}
