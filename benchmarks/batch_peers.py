@@ -192,8 +192,12 @@ def generate(job: dict[str, Any]) -> dict[str, float]:
 
 def stages(job: dict[str, Any]) -> dict[str, float]:
     """``ray.data.llm`` as it comes, but for what it needs to run on CPUs at all."""
+    import os
+
     import ray
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 
     ray.init(num_cpus=8, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -201,7 +205,7 @@ def stages(job: dict[str, Any]) -> dict[str, float]:
         model_source=job["model"],
         engine_kwargs={**job["engine"], "dtype": "bfloat16", "enforce_eager": True},
         placement_group_config={"bundles": [{"CPU": 1}]},
-        apply_chat_template=False,
+        chat_template_stage=False,
         concurrency=1,
     )
     processor = build_processor(

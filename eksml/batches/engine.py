@@ -123,7 +123,7 @@ def _round(attempt: Attempt, batch: Batch, tasks: list[Task]) -> Iterator[Told]:
 
 @contextlib.contextmanager
 def _stopping(attempt: Attempt, actor: Any) -> Iterator[None]:
-    """End the workers once the run is asked to stop, or belongs to somebody else."""
+    """End the workers once the run is asked to stop, belongs to somebody else, or has failed."""
     import ray
 
     ended = threading.Event()
@@ -131,7 +131,7 @@ def _stopping(attempt: Attempt, actor: Any) -> Iterator[None]:
     def watch() -> None:
         while not ended.wait(STOP_POLL_S[attempt.run.scheme]):
             with contextlib.suppress(Exception):
-                if attempt.fenced or attempt.stop_requested():
+                if attempt.fenced or attempt.stop_requested() or _note(attempt).exists():
                     ray.kill(actor)
                     return
 
@@ -151,15 +151,19 @@ def _explained(attempt: Attempt, error: Exception) -> Exception:
     attempt.check_fenced()
     if stop := attempt.stop_requested():
         return RunCancelled(f"{attempt.run.name} was stopped: {stop.stop}.")
-    note = attempt.run / FAILURES / f"{attempt.number:06d}.json"
     try:
-        failure = ErrorRecord.model_validate(note.read_json())
+        failure = ErrorRecord.model_validate(_note(attempt).read_json())
     except (NotFound, Damaged, ValueError):
         if isinstance(error, ray.exceptions.RayActorError):
             return _Lost(str(error))
         return RunFailed(f"{attempt.run.name} failed: {error}")
     attempt.fail(failure)
     return RunFailed(f"{failure.traceback}\n\n{attempt.run.name} failed in a worker.")
+
+
+def _note(attempt: Attempt) -> URI:
+    """Where a worker notes why it cannot go on."""
+    return attempt.run / FAILURES / f"{attempt.number:06d}.json"
 
 
 def _check_errors(run: URI, failed: int, rows: int, job: BatchJob) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 from eksml.batches.plan import Sizes
 from eksml.batches.worker import Assignment, Task, Worker
 
+INIT_DEATHS = 5
+"""Workers in a row that may die while they load the model."""
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -96,7 +99,9 @@ def _settings() -> None:
     context.verbose_stats_logs = False
     # Waiting for a GPU node to boot is no failure, nor is a block that takes hours
     context.execution_no_progress_timeout_s = -1
-    # A killed worker is started again, and its blocks go to another, as often as it takes (tries.py
-    # ends what cannot end well); one whose model cannot be loaded is not
+    # A killed worker is started again, and its blocks go to another, as often as it takes: tries.py
+    # ends what cannot end well. One that is killed while it loads its model is replaced some times;
+    # where the model cannot be loaded, the driver sees that and ends it all
     context.actor_init_retry_on_errors = False
+    context.max_consecutive_actor_init_deaths = INIT_DEATHS
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eksml.batches import error_table, ledger
 from eksml.batches.blocks import ERROR, FILE, INTERNAL, PLACE, Block, Piece
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FAILURES = "failures"
+"""Notes of what went wrong in a worker, one an attempt: the first."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Worker:
         self._open.enter_context(tee(journal))
         with self._telling():
             self._source, model = assignment.open()
-            self._loaded: Loaded = model.load()
+            self._loaded: Loaded = self._alive(model.load)
         self._rows = _counter(assignment.run.name)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -165,13 +168,17 @@ class Worker:
         return table, outcome
 
     def _call(self, rows: pa.Table) -> Outcome:
+        if self._loaded.threads > 1:
+            return self._alive(lambda: self._loaded.compute(rows))
+        with self._computing:
+            return self._alive(lambda: self._loaded.compute(rows))
+
+    def _alive(self, work: Callable[[], T]) -> T:
+        """What ``work()`` returns. If the engine dies, so does this worker: Ray starts another one
+        and sends it what this one had, the road for every death."""
         try:
-            if self._loaded.threads > 1:
-                return self._loaded.compute(rows)
-            with self._computing:
-                return self._loaded.compute(rows)
+            return work()
         except EngineDied as error:
-            # Ray starts another worker and sends it what this one had: the road for every death
             print(f"eksml: {error} The worker ends, and another takes its place.", flush=True)
             self._open.close()
             os._exit(1)

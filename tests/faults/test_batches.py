@@ -258,7 +258,7 @@ def test_killed_at_random_on_s3_a_language_model_gives_the_same_answers(cluster,
     blocks, killed = run.plan()["blocks"], Counter[str]()
     for count in range(KILLS):
         while len(ledger.keys(run.uri)) < blocks * 0.9 * count / KILLS:
-            assert run.state in ("pending", "running"), run.why()
+            assert run.state in ("pending", "running"), run.record.error or run.why()
             time.sleep(0.05)
         what = "engine" if count == 0 else rng.choice(["engine", "worker", "driver"])
         killed[what] += kill_of_llm(what, run, cluster)

@@ -58,6 +58,7 @@ class Model(Protocol):
         """Load it, in the worker, once.
 
         Raises:
+            EngineDied: What computes was killed while it started; it may be tried again.
             EksmlError: It cannot be loaded.
         """
 

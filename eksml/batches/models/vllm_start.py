@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import re
 import threading
 from collections.abc import Collection, Mapping
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
+from eksml.batches.models.base import EngineDied
 from eksml.batches.models.engine_arguments import Device
 from eksml.batches.models.isolation import tell
 from eksml.batches.models.lifeline import Lifeline
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 OLDEST = (0, 30)
 """Older versions lack security fixes."""
+_KILLED = re.compile(r"Failed core proc\(s\): \{.*: -\d+")
+"""How vLLM tells of a process of its that ended by a signal."""
 START_LOOK_S = 0.1
 """Seconds between looks for new processes while it starts."""
 ENVIRONMENT = {
@@ -44,6 +48,7 @@ def start(arguments: Mapping[str, Any], device: Device) -> Engine:
     Raises:
         MissingExtra: vLLM is not installed.
         InvalidSpec: It is too old, for another device, or it did not start.
+        EngineDied: A signal ended it while it started.
     """
     check_installed(device)
     if device == "cpu":
@@ -60,6 +65,8 @@ def start(arguments: Mapping[str, Any], device: Device) -> Engine:
     except Exception as error:
         loop.call_soon_threadsafe(loop.stop)
         lifeline.let_go()
+        if _KILLED.search(str(error)):
+            raise EngineDied(f"The engine was killed while it started ({error}).") from error
         raise InvalidSpec([Problem("engine", _not_started(error))], "the model") from error
 
 
