@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from eksml.errors import InvalidSpec, Problem
@@ -13,10 +13,13 @@ from eksml.streams.operators.base import MAIN
 from eksml.streams.operators.ends import SinkStep, SourceStep, Timestamps
 from eksml.streams.operators.join import Join
 from eksml.streams.operators.key_by import KeyBy
+from eksml.streams.operators.reduce import Reduce
 from eksml.streams.operators.stateless import Union
+from eksml.streams.operators.window import Window
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 SUBJECT = "the graph"
+BOUNDS = ("window_start", "window_end")
 
 
 def checked(streams: Stream | Sequence[Stream]) -> Graph:
@@ -119,6 +122,10 @@ def _place_problems(node: Node) -> Iterator[Problem]:
         yield Problem("input", "there is only one stream.", "Give union another one.")
     if isinstance(spec, Join):
         yield from _join_problems(node)
+    if isinstance(spec, Window):
+        yield from _clashes("aggregate", spec.aggregate, {*_keys(node), *BOUNDS})
+    if isinstance(spec, Reduce):
+        yield from _clashes("fn", spec.fn, set(_keys(node)))
 
 
 def _join_problems(node: Node) -> Iterator[Problem]:
@@ -126,6 +133,17 @@ def _join_problems(node: Node) -> Iterator[Problem]:
     if left and right and len(left) != len(right):
         message = f"the sides have the keys {left} and {right}."
         yield Problem("input", message, "Key both by as many columns.")
+
+
+def _keys(node: Node) -> tuple[str, ...]:
+    return keys_after(*node.inputs[0])
+
+
+def _clashes(path: str, given: Any, taken: set[str]) -> Iterator[Problem]:
+    """Aggregates that would hide a column that the step gives in any case."""
+    for name in sorted(taken & set(given if isinstance(given, Mapping) else ())):
+        message = "is the name of a column that is there already."
+        yield Problem(f"{path}.{name}", message, "Call the aggregate something else.")
 
 
 def keys_after(node: Node, port: str) -> tuple[str, ...]:

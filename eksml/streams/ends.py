@@ -88,7 +88,8 @@ def kafka(
 
 
 def sqs(queue: str, *, visibility_s: int = 60, name: str | None = None) -> Stream:
-    """A queue of SQS, for ``eksml.on_event`` or as a stream of its messages.
+    """A queue of SQS: for ``eksml.on_event``, as a stream of its messages, or, in ``to``, as a sink
+    that sends each event at least once.
 
     A message is deleted when a checkpoint holds what it did. One whose worker sleeps longer than
     ``visibility_s`` may count twice.

@@ -207,7 +207,34 @@ def test_a_queue_that_is_not_there_is_told_before_anything_starts(queue, tmp_pat
         on_event(streams.sqs("nowhere"), len, storage=tmp_path)
 
 
-# A queue as the source of a stream
+# A queue at the ends of a stream
+
+
+def test_events_are_sent_when_their_checkpoint_stands(server, queue, tmp_path):
+    import asyncio
+
+    from simulation import Simulation
+
+    graph = streams.items([{"n": n} for n in range(5)]).to(streams.sqs(queue))
+    simulation = Simulation(graph, URI.parse(tmp_path / "run"))
+    client = server.client("sqs")
+
+    def bodies():
+        answer = client.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+        return sorted(json.loads(m["Body"])["n"] for m in answer.get("Messages", []))
+
+    async def work():
+        await simulation.start(1)
+        while not await simulation.read():
+            pass
+        await simulation.checkpoint(commit=False)
+        assert bodies() == []
+        await simulation.crash()
+        await simulation.start(1)  # takes up what was to be committed
+        await simulation.finish()
+
+    asyncio.run(work())
+    assert bodies() == list(range(5))
 
 
 def test_messages_are_deleted_once_a_checkpoint_holds_what_they_did(server, queue, tmp_path):

@@ -73,6 +73,14 @@ def test_steps_that_stand_in_the_wrong_place_are_told():
     }
 
 
+def test_an_aggregate_that_would_hide_a_key_or_a_bound_is_refused():
+    keyed = streams.items([{"a": 1}]).key_by("a")
+    windowed = keyed.window(streams.tumbling("1s"), {"a": "count", "window_end": "count"})
+    assert problems([windowed.to(SINK), keyed.reduce({"a": "count"}).to(SINK)]).keys() == {
+        *("window.aggregate.a", "window.aggregate.window_end", "reduce.fn.a")
+    }
+
+
 class Half:
     """Lacks what sliding windows need."""
 

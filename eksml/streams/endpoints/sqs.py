@@ -1,4 +1,4 @@
-"""A queue of SQS, as the source of a stream or of requests."""
+"""A queue of SQS, at either end of a stream, or as the source of requests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from eksml.errors import Problem
+from eksml.streams.sinks.base import Desk, Sink, Writer
 from eksml.streams.sources.base import Guarantee, Place, Reader, Source
 
 if TYPE_CHECKING:
@@ -17,13 +18,16 @@ _MOST_S = 43_200
 
 
 @dataclass(frozen=True)
-class Sqs(Source):
-    """Messages are deleted when a checkpoint holds what they did. They cannot be read again, and
-    one that another worker gets because this one slept longer than ``visibility_s`` counts twice.
+class Sqs(Source, Sink):
+    """As a source, messages are deleted when a checkpoint holds what they did. They cannot be read
+    again, and one that another worker gets because this one slept longer than ``visibility_s``
+    counts twice. As a sink, events are sent when their checkpoint stands; a crash meanwhile sends
+    some again.
     """
 
     kind: ClassVar[str] = "sqs"
     source_guarantee: ClassVar[Guarantee] = "at-least-once"
+    sink_guarantee: ClassVar[Guarantee] = "at-least-once"
     name: str
     visibility_s: int = 60
 
@@ -44,3 +48,8 @@ class Sqs(Source):
         from eksml.streams.sources.sqs import SqsReader
 
         return SqsReader(self.queue(), self.visibility_s, place)
+
+    async def writer(self, desk: Desk) -> Writer:
+        from eksml.streams.sinks.sqs import SqsWriter
+
+        return SqsWriter(self.queue(), desk)

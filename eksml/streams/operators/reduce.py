@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from eksml.errors import Problem
+from eksml.errors import CallError, Problem
 from eksml.streams.batch import Batch, Event
 from eksml.streams.operators.aggregates import aggregate_problems, parse
 from eksml.streams.operators.base import Context, Operator, Spec
@@ -72,8 +72,13 @@ class _Reduce(Operator):
         await self.context.emit(batch.with_rows(rows))
 
     def _next(self, state: Event | None, event: Event) -> Event:
-        value = self._fn(state or self._start, event)
-        return value if type(value) is dict else event_of(value)
+        value: Event = self._fn(state or self._start, event)
+        if type(value) is not dict:
+            value = event_of(value)
+        for name in self.context.keys:
+            if name in value:
+                raise CallError(f"the state has {name!r}, which is the key's. Call it otherwise.")
+        return value
 
     def snapshot(self, full: bool) -> pa.Table | None:
         return self._state.snapshot(full)
