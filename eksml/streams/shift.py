@@ -216,5 +216,12 @@ class Shift:
         if wish.verb == "rescale":
             assert wish.parallelism is not None
             self._standing.parallelism = wish.parallelism
+            self._record(wish.parallelism)
             return "again"
         return None
+
+    def _record(self, parallelism: int) -> None:
+        """So that a driver that is started again keeps to it."""
+        spec = self._attempt.record.spec
+        job = {**spec.get("job", {}), "parallelism": parallelism}
+        self._attempt.update(spec={**spec, "job": job})

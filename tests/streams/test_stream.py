@@ -107,6 +107,7 @@ def test_a_running_stream_changes_its_workers_and_keeps_its_state(undisturbed, t
     run.wait(progress=False)
     assert read(tmp_path / "out") == undisturbed
     assert run.record.restarts == 0
+    assert run.record.spec["job"]["parallelism"] == 1  # a new driver keeps to it
 
 
 def test_a_paused_stream_reads_nothing_until_it_is_resumed(tmp_path):
