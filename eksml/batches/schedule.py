@@ -46,7 +46,8 @@ class Schedule:
     """The RayCronJob."""
 
     def delete(self) -> None:
-        """Start no more jobs. Runs, marks and output stay. Doing it twice is fine.
+        """Start no more jobs; one that runs goes with it. Runs, marks and output stay, so that a
+        later schedule of that name goes on. Doing it twice is fine.
 
         Raises:
             ClusterError: the API server refuses, or does not answer.
