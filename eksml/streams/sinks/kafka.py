@@ -19,7 +19,7 @@ from eksml.streams.sinks.staging import TIME, Staged
 from eksml.streams.sinks.values import plain
 
 if TYPE_CHECKING:
-    import confluent_kafka  # type: ignore[import-untyped]
+    import confluent_kafka
     import pyarrow as pa
 
     from eksml.streams.batch import Batch

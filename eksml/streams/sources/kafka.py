@@ -12,7 +12,7 @@ from eksml.streams.batch import Batch
 from eksml.streams.sources.base import EndOfSource, Place, Read
 
 if TYPE_CHECKING:
-    import aiokafka  # type: ignore[import-untyped]
+    import aiokafka
 
     from eksml.streams.endpoints.kafka import Kafka
 
@@ -30,7 +30,7 @@ async def open_reader(source: Kafka, place: Place) -> KafkaReader:
     """
     try:
         import aiokafka
-        from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+        from aiokafka.errors import KafkaError
     except ImportError as error:
         from eksml.streams.endpoints.kafka import missing
 
