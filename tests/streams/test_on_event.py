@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -127,8 +128,12 @@ def wait_until(condition, run, timeout_s=90):
 
 
 def workers() -> list[int]:
-    me = psutil.Process()
-    return [p.pid for p in me.children(recursive=True) if "::Worker" in " ".join(p.cmdline()[:1])]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # one that was killed is a zombie for a moment
+            if "::Worker" in " ".join(process.cmdline()[:1]):
+                found.append(process.pid)
+    return found
 
 
 @pytest.mark.long

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 OLDEST = (0, 30)
 """Older versions lack security fixes."""
-_KILLED = re.compile(r"Failed core proc\(s\): \{.*: -\d+")
-"""How vLLM tells of a process of its that ended by a signal."""
+_KILLED = re.compile(r"Failed core proc\(s\): \{(\}|.*: -\d+)")
+"""How vLLM tells of a process of its that ended by a signal, or before it could say anything."""
 START_LOOK_S = 0.1
 """Seconds between looks for new processes while it starts."""
 ENVIRONMENT = {
