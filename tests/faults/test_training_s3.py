@@ -145,7 +145,7 @@ def test_a_run_whose_s3_fails_a_third_of_all_requests_loses_no_checkpoint(
     undisturbed, bucket, proxy
 ):
     proxy.on()
-    process = start(bucket, proxy, sleep_s=0.1)
+    process = start(bucket, proxy, sleep_s=0.25)
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     print(f"{proxy.num_requests} requests, {dict(proxy.faults)}")
