@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-
 from eksml.batches.engine import Batch, drive
 from eksml.batches.job import BatchJob
 from eksml.batches.plan import Sizes
 from eksml.errors import CallError
 from eksml.runs.call import unpack
-from eksml.runs.connect import connect
+from eksml.runs.connect import connected
 from eksml.runs.record import read_record
 from eksml.storage import URI
 
@@ -38,8 +34,5 @@ def run_driver(run: URI) -> None:
         generation=spec["generation"],
         usd_per_node_hour=spec["usd_per_node_hour"],
     )
-    with tempfile.TemporaryDirectory(prefix="eksml-") as folder:
-        for path in reversed(call.paths):
-            shutil.copytree(path, folder, dirs_exist_ok=True)
-        connect(working_dir=Path(folder) if call.paths else None)
+    with connected(call):
         drive(run, batch)

@@ -6,11 +6,8 @@ that comes and goes with it, and computes the next edition of the series.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +20,8 @@ from eksml.cluster.render import ray_cron_job, surroundings
 from eksml.cluster.render.checked import checked
 from eksml.cluster.workloads import RayCronSpec, RayJobSpec
 from eksml.errors import EksmlError, InvalidSpec, Problem
-from eksml.runs.call import Call, pack, unpack
-from eksml.runs.connect import connect
+from eksml.runs.call import pack, unpack
+from eksml.runs.connect import connected
 from eksml.storage import URI
 
 if TYPE_CHECKING:
@@ -135,7 +132,7 @@ def run_series(call: URI) -> None:
         EksmlError: As :func:`eksml.batch`.
     """
     opened = unpack(call)
-    with _connected(opened):
+    with connected(opened):
         opened.function(**opened.config)
 
 
@@ -151,16 +148,6 @@ def compute(*, name: str, storage: str, **arguments: Any) -> None:
     batch(name=name, storage=storage, retry_errors=unfinished, **arguments)
     if unfinished:  # what has come since it was planned
         batch(name=name, storage=storage, **arguments)
-
-
-@contextlib.contextmanager
-def _connected(call: Call) -> Iterator[None]:
-    """Ray, with the call's modules and files in its workers."""
-    with tempfile.TemporaryDirectory(prefix="eksml-") as folder:
-        for path in reversed(call.paths):
-            shutil.copytree(path, folder, dirs_exist_ok=True)
-        connect(working_dir=Path(folder) if call.paths else None)
-        yield
 
 
 def _spec(cluster: Any) -> Cluster:

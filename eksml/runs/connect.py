@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from eksml.cluster import Demand, preflight
 from eksml.errors import ClusterStartFailed
+from eksml.runs.call import Call
+
+if TYPE_CHECKING:
+    from eksml.backends import Running
+    from eksml.cluster import Cluster
 
 _RAY_SETTINGS = {
     # Ray's 60 s are shorter than a GPU node takes to boot when a group scales from zero (ray#60376)
@@ -47,6 +57,32 @@ def connect(working_dir: Path | None = None, num_cpus: int | None = None) -> Non
     except Exception as error:  # Ray raises plain ones
         what = f"joined at {address}" if address else "started on this machine"
         raise ClusterStartFailed(f"Ray could not be {what}: {error} Try `eksml doctor`.") from error
+
+
+@contextlib.contextmanager
+def connected(call: Call) -> Iterator[None]:
+    """Connect as :func:`connect` does, with the call's modules and files in all workers."""
+    with tempfile.TemporaryDirectory(prefix="eksml-") as folder:
+        # Ray sends one folder to every node. The working folder comes first and so goes on top
+        for path in reversed(call.paths):
+            shutil.copytree(path, folder, dirs_exist_ok=True)
+        connect(working_dir=Path(folder) if call.paths else None)
+        yield
+
+
+def target_of(demand: Demand, cluster: Cluster | Running | str | Path | None) -> Running | None:
+    """The cluster to work on, proven large enough; None for this process's own Ray."""
+    from eksml import backends
+
+    target = backends.of(cluster)
+    if target is not None:
+        preflight(demand, target.offers())
+        return target
+    import ray
+
+    connect()
+    preflight(demand, ray.nodes())
+    return None
 
 
 def _embedded(num_cpus: int | None) -> dict[str, Any]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-
 from eksml.errors import CallError
 from eksml.runs.call import unpack
-from eksml.runs.connect import connect
+from eksml.runs.connect import connected
 from eksml.runs.record import read_record
 from eksml.storage import URI
 from eksml.streams.engine import drive
@@ -29,11 +25,7 @@ def run_driver(run: URI) -> None:
             "Call eksml.stream there again with the same name."
         )
     call = unpack(URI.parse(record.spec["call"]))
-    with tempfile.TemporaryDirectory(prefix="eksml-") as folder:
-        # Ray sends one folder to every node. The working folder comes first and so goes on top
-        for path in reversed(call.paths):
-            shutil.copytree(path, folder, dirs_exist_ok=True)
-        connect(working_dir=Path(folder) if call.paths else None)
+    with connected(call):
         if "requests" in call.config:
             post, more = call.config["requests"]
             serve(run, post, **more)

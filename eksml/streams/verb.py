@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eksml import env
-from eksml.cluster import Demand, preflight
 from eksml.errors import EksmlError, InvalidSpec, Problem
 from eksml.runs import Run
 from eksml.runs.call import check_call, pack
+from eksml.runs.connect import target_of
 from eksml.runs.driver import abandon, check_free, create
 from eksml.runs.here import run_here
 from eksml.runs.record import name_problem
@@ -200,20 +200,3 @@ def _check_state(graph: Graph, run: URI | None, savepoint: URI | None) -> None:
     ]
     if problems:
         raise InvalidSpec(problems, "eksml.stream")
-
-
-def target_of(demand: Demand, cluster: Cluster | Running | str | Path | None) -> Running | None:
-    """The cluster to work on, proven large enough; None for this process's own Ray."""
-    from eksml import backends
-
-    target = backends.of(cluster)
-    if target is not None:
-        preflight(demand, target.offers())
-        return target
-    import ray
-
-    from eksml.runs.connect import connect
-
-    connect()
-    preflight(demand, ray.nodes())
-    return None

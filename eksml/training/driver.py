@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-
 from eksml.errors import CallError
 from eksml.runs.call import unpack
-from eksml.runs.connect import connect
+from eksml.runs.connect import connected
 from eksml.runs.record import read_record
 from eksml.storage import URI
 from eksml.training.engine import drive
@@ -29,9 +25,5 @@ def run_driver(run: URI) -> None:
         )
     call = unpack(URI.parse(record.spec["call"]))
     job = TrainJob.model_validate(record.spec["job"])
-    with tempfile.TemporaryDirectory(prefix="eksml-") as folder:
-        # Ray sends one folder to every node. The working folder comes first and so goes on top
-        for path in reversed(call.paths):
-            shutil.copytree(path, folder, dirs_exist_ok=True)
-        connect(working_dir=Path(folder) if call.paths else None)
+    with connected(call):
         drive(run, call.function, call.config["config"], job, call.config["data"])

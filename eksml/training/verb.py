@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eksml import env
-from eksml.cluster import Demand, preflight
 from eksml.errors import CallError, EksmlError, InvalidSpec, Problem
 from eksml.runs import Run
 from eksml.runs.call import check_call, entry_name, pack
+from eksml.runs.connect import target_of
 from eksml.runs.driver import abandon, check_free, create
 from eksml.runs.here import run_here
 from eksml.runs.record import name_problem
@@ -106,7 +106,7 @@ def train(
     root.check_writable()
     if name is not None:
         check_free(root / name)  # before seconds are spent on starting Ray
-    target = _target(job.demand(reads_data=bool(given)), cluster)
+    target = target_of(job.demand(reads_data=bool(given)), cluster)
     call = None
     if target is not None:
         call = pack(
@@ -163,23 +163,6 @@ def _checked(
     if problems or job is None or given is None or root is None:
         raise InvalidSpec(problems, "eksml.train")
     return job, given, root
-
-
-def _target(demand: Demand, cluster: Cluster | Running | str | Path | None) -> Running | None:
-    """The cluster to train on, proven large enough; None for this process's own Ray."""
-    from eksml import backends
-
-    target = backends.of(cluster)
-    if target is not None:
-        preflight(demand, target.offers())
-        return target
-    import ray
-
-    from eksml.runs.connect import connect
-
-    connect()
-    preflight(demand, ray.nodes())
-    return None
 
 
 def _portable(data: Mapping[str, Any]) -> dict[str, Any]:

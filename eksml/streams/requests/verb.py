@@ -74,7 +74,7 @@ def on_event(
         ClusterNotUp, DoesNotFit: The cluster is not there, or can never place a worker.
         RunNameInUse: A run of that name is going on.
     """
-    from eksml.streams.verb import target_of
+    from eksml.runs.connect import target_of
 
     given = {"CPU": 1.0} if resources is None else dict(resources)
     queue, letters = _endpoint(source), _endpoint(dead_letters)
