@@ -13,8 +13,14 @@ from eksml.errors import InvalidSpec, Problem
 _REFUSALS = (yaml.YAMLError, ValueError, RecursionError, AttributeError, LookupError, TypeError)
 
 
-class _Loader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """Safe, and refuses a key that is written twice (PyYAML lets the last one win)."""
+
+    # Libraries change PyYAML's own table for the whole process: lm-format-enforcer, which vLLM
+    # brings along, has a !!timestamp be any text
+    yaml_constructors = yaml.SafeLoader.yaml_constructors | {
+        "tag:yaml.org,2002:timestamp": yaml.SafeLoader.construct_yaml_timestamp
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -51,7 +57,7 @@ def load_yaml(text: str, source: str) -> dict[str, Any]:
         InvalidSpec: not YAML, or not a mapping of names.
     """
     try:
-        loaded = yaml.load(text, Loader=_Loader)
+        loaded = yaml.load(text, Loader=StrictLoader)
     except _REFUSALS as error:
         raise InvalidSpec([Problem(source, f"is not valid YAML: {error}.")]) from error
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
@@ -80,7 +86,7 @@ def load_all_yaml(text: str, source: str) -> list[dict[str, Any]]:
         InvalidSpec: not YAML, or a document is not a mapping.
     """
     try:
-        documents = list(yaml.load_all(text, Loader=_Loader))
+        documents = list(yaml.load_all(text, Loader=StrictLoader))
     except _REFUSALS as error:
         raise InvalidSpec([Problem(source, f"is not valid YAML: {error}.")]) from error
     problems = [

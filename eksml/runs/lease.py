@@ -97,8 +97,11 @@ def live_owner(run: URI) -> Owner | None:
     exists (it may be stopped, and go on). On this machine a process that is gone is dead at once.
     A lease of an attempt that was superseded counts for nothing, the newer claim does.
     """
+    return _live_owner(run, last_attempt(run))
+
+
+def _live_owner(run: URI, newest: int) -> Owner | None:
     uri, owner = run / LEASE, read_lease(run)
-    newest = last_attempt(run)
     if newest and (owner is None or owner.attempt < newest):
         uri = _claim_uri(run, newest)  # a claim is its owner's first heartbeat
         owner = _read_owner(uri)
@@ -126,13 +129,14 @@ def claim(run: URI) -> Owner:
     Raises:
         RunNameInUse: Another process was faster, or lives.
     """
-    alive = live_owner(run)
+    newest = last_attempt(run)  # once: a rival that claims after this has taken the next number
+    alive = _live_owner(run, newest)
     if alive is not None and not alive.preparing:
         raise RunNameInUse(
             f"{run} is being run by process {alive.pid} on {alive.host} "
             f"(attempt {alive.attempt}). Wait for it or cancel it."
         )
-    owner = Owner.here(last_attempt(run) + 1)
+    owner = Owner.here(newest + 1)
     try:
         _claim_uri(run, owner.attempt).write_json(owner.model_dump(), if_absent=True)
     except AlreadyExists as error:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import family
 import psutil
 import pyarrow as pa
 import pytest
@@ -269,8 +270,7 @@ def test_an_engine_does_not_outlive_a_worker_that_is_killed_while_it_starts(
         spawned: list[psutil.Process] = []
         while not spawned and worker.poll() is None:
             time.sleep(0.2)
-            family = psutil.Process(worker.pid).children()
-            spawned = [child for child in family if "spawn_main" in " ".join(child.cmdline())]
+            spawned = family.titled("spawn_main", psutil.Process(worker.pid).children())
         time.sleep(2)
         assert spawned
 

@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+import family
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -76,8 +76,7 @@ def assert_exact(folder):
 
 def task_pids() -> list[int]:
     """The processes of this Ray that hold a task."""
-    me = psutil.Process()
-    return [p.pid for p in me.children(recursive=True) if "Task" in " ".join(p.cmdline()[:1])]
+    return [process.pid for process in family.titled("Task")]
 
 
 def wait_for_epoch(run, epoch: int, timeout_s: float = 120) -> None:

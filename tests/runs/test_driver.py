@@ -181,6 +181,24 @@ def test_of_racing_drivers_one_gets_the_run_and_the_others_are_told(root: URI) -
     assert read_record(run).attempt == 1
 
 
+def test_a_rival_that_claims_between_two_looks_wins(
+    root: URI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(root)
+    rival: list[lease.Owner] = []
+    read_lease = lease.read_lease
+
+    def look(run: URI) -> lease.Owner | None:
+        monkeypatch.setattr(lease, "read_lease", read_lease)
+        rival.append(lease.claim(run))
+        return None  # as seen before the rival
+
+    monkeypatch.setattr(lease, "read_lease", look)
+    with pytest.raises(RunNameInUse, match="claimed attempt 1 at the same time"):
+        lease.claim(run)
+    assert lease.last_attempt(run) == rival[0].attempt == 1
+
+
 def test_a_finished_name_is_not_used_twice(root: URI) -> None:
     run = begin(root)
     with Attempt(run):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import time
 from pathlib import Path
 
-import psutil
+import family
 import pytest
 
 import eksml.streams as streams
@@ -128,12 +127,7 @@ def wait_until(condition, run, timeout_s=90):
 
 
 def workers() -> list[int]:
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # one that was killed is a zombie for a moment
-            if "::Worker" in " ".join(process.cmdline()[:1]):
-                found.append(process.pid)
-    return found
+    return [process.pid for process in family.titled("::Worker")]
 
 
 @pytest.mark.long

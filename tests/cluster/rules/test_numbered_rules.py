@@ -386,7 +386,10 @@ def test_rule_13_each_submission_mode_takes_what_it_reads():
         *("a: !!python/x 1", "a: !!bool maybe", "a: !!timestamp now", "a: !!int ''"),
     ],
 )
-def test_rule_13_the_runtime_environment_is_yaml_that_holds_a_mapping(text):
+@pytest.mark.parametrize("library", [None, "lmformatenforcer.external.jsonschemaobjectutil"])
+def test_rule_13_the_runtime_environment_is_yaml_that_holds_a_mapping(text, library):
+    if library:  # it changes PyYAML for the whole process
+        pytest.importorskip(library)
     assert accepted(ray_job(runtimeEnvYAML="pip: [numpy]\nenv_vars: {A: '1'}\n"))
     assert accepted(ray_job(runtimeEnvYAML=""))
     refused = {("rule 13: job: runtime environment", "spec.runtimeEnvYAML")}
