@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 EXTRA ?=
+WORKERS ?= 2
 VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) tools/environment.py
 
@@ -21,9 +22,9 @@ demo:  ## train on a local cluster, kill a node in the middle, see it finish all
 	@$(ENVIRONMENT) demo
 	@$(VENV)/python jobs/demo.py
 
-test:  ## all tests (ARGS="-k storage" for some)
+test:  ## all tests (ARGS="-k storage" for some; WORKERS=0: in one process, as for -s)
 	@$(ENVIRONMENT) dev cpu
-	@$(VENV)/python -m pytest $(ARGS)
+	@$(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint:  ## style and formatting
 	@$(ENVIRONMENT) dev
