@@ -178,7 +178,9 @@ def peer(what: str, root: Path, data: Path, **more: int) -> dict:
         text=True,
         check=True,
     )
-    noted: dict = json.loads(done.stdout.splitlines()[-1])
+    # Ray's workers may still print after the peer has said what it noted
+    said = [line for line in done.stdout.splitlines() if line.startswith('{"tokens"')]
+    noted: dict = json.loads(said[-1])
     return noted
 
 
