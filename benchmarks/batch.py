@@ -34,27 +34,19 @@ SAMPLING = {"temperature": 0.0, "max_tokens": 32, "ignore_eos": True}
 def images(root: Path, rounds: int, rows: int) -> dict:
     """Images a second through a small network, from and to Parquet, beside ``map_batches``.
 
-    Without the start of workers: ours is told by the run, the peer's is the difference between many
-    images and few.
+    Without the start of workers: ours is told by the run, the peer's counts from its first batch.
     """
     model = eksml_model()
-    for name, count in (("few", rows // 8), ("many", rows)):
-        peers.write_images(root / name, count)
-    batch_images(root, model, "few", "warm-up")
+    peers.write_images(root / "images", rows)
     found: dict[str, list[float]] = {side: [] for side in SIDES}
     for index, side in turns(rounds):
         if side == "ours":
-            report = batch_images(root, model, "many", f"ours-{index}")
+            report = batch_images(root, model, f"ours-{index}")
             found[side].append(rows / report["computing_s"])
             continue
-        seconds = []
-        for name in ("few", "many"):
-            output = root / f"peer-{name}-{index}"
-            began_s = time.monotonic()
-            peers.map_batches(root / name, output, workers=2)
-            seconds.append(time.monotonic() - began_s)
+        output = root / f"peer-{index}"
+        found[side].append(rows / peers.map_batches(root / "images", output, workers=2))
         assert peers.count(output) == rows
-        found[side].append((rows - rows // 8) / (seconds[1] - seconds[0]))
     return figure("images", found, "images/s")
 
 
@@ -65,13 +57,13 @@ def eksml_model() -> Any:
     return eksml.batches.callable_model(peers.Network, columns=["image"], batch_rows=256)
 
 
-def batch_images(root: Path, model: Any, data: str, name: str) -> dict:
+def batch_images(root: Path, model: Any, name: str) -> dict:
     """The report of one run over images."""
     import eksml
 
     output = root / name
     call = {"workers": 2, "keep": ["label"], "storage": root / "runs"}
-    report: dict = eksml.batch(model, str(root / data), output, **call).result()
+    report: dict = eksml.batch(model, str(root / "images"), output, **call).result()
     assert peers.count(output) == report["rows"]
     return report
 
