@@ -8,6 +8,8 @@
         ...                                   # everything must still succeed
         print(proxy.num_requests, proxy.faults)
 
+Load for servers that speak OpenAI's protocol is in ``eksml.testing.load``.
+
 Needs the extra ``eksml[dev]``.
 """
 
