@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-from typing import Self
-
 from eksml.errors import MissingExtra
-from eksml.testing.ports import free_ports
-from eksml.testing.process import Server, takes_connections
+from eksml.testing.process import OwnServer
+
+_MEMORY = "memory://tansu/"
 
 
-class KafkaBroker:
+class KafkaBroker(OwnServer):
     """Tansu on a free port: topics, groups, idempotence and transactions, in memory.
 
     It shows aborted records to readers of committed ones, which Kafka does not.
     """
 
-    def __init__(self) -> None:
-        [self._port] = free_ports(1)
-        self._folder = Path(tempfile.mkdtemp(prefix="eksml-kafka-"))
-        address = f"tcp://127.0.0.1:{self._port}"
+    name = "kafka"
+
+    def _command(self) -> list[str]:
+        address = f"tcp://{self.servers}"
         command = [_binary(), "broker", "--listener-url", address]
-        command += ["--advertised-listener-url", address, "--storage-engine", "memory://tansu/"]
-        self._server = Server(command, self._folder / "log")
-
-    def __enter__(self) -> Self:
-        try:
-            self._server.start(lambda: takes_connections(self._port))
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        return [*command, "--advertised-listener-url", address, "--storage-engine", _MEMORY]
 
     @property
     def servers(self) -> str:

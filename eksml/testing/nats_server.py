@@ -5,35 +5,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-import tempfile
 from pathlib import Path
-from typing import Self
 
 from eksml.errors import MissingExtra
-from eksml.testing.ports import free_ports
-from eksml.testing.process import Server, takes_connections
+from eksml.testing.process import OwnServer
 
 
-class NatsServer:
+class NatsServer(OwnServer):
     """NATS on a free port; streams are kept in a folder of its own until its end."""
 
-    def __init__(self) -> None:
-        [self._port] = free_ports(1)
-        self._folder = Path(tempfile.mkdtemp(prefix="eksml-nats-"))
-        command = [_binary(), "-a", "127.0.0.1", "-p", str(self._port), "-js"]
-        self._server = Server([*command, "-sd", str(self._folder)], self._folder / "log")
+    name = "nats"
 
-    def __enter__(self) -> Self:
-        try:
-            self._server.start(lambda: takes_connections(self._port))
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def _command(self) -> list[str]:
+        address = ["-a", "127.0.0.1", "-p", str(self._port)]
+        return [_binary(), *address, "-js", "-sd", str(self._folder)]
 
     @property
     def servers(self) -> str:

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from eksml.testing.ports import free_ports
-from eksml.testing.process import Server, takes_connections
+from eksml.testing.process import OwnServer
 
 
-class SqsServer:
+class SqsServer(OwnServer):
     """moto's server on a free port: queues, buckets, and notifications from these to those.
 
     It takes any credentials, and forgets everything at its end.
     """
 
-    def __init__(self) -> None:
-        [self._port] = free_ports(1)
-        self._folder = Path(tempfile.mkdtemp(prefix="eksml-sqs-"))
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
-        self._server = Server(command, self._folder / "log")
+    name = "sqs"
 
-    def __enter__(self) -> Self:
-        try:
-            self._server.start(lambda: takes_connections(self._port))
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
 
     @property
     def endpoint(self) -> str:
