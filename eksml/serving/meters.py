@@ -6,8 +6,9 @@ from typing import Protocol
 
 
 class Meters(Protocol):
-    """Told of every request, in the order ``request_started``, ``waiting`` and ``waited`` (only of
-    those that had to wait), ``request_ended``; ``refused`` instead of the last three.
+    """Told of every request, either that it was ``refused``, or that it ``request_started`` and,
+    once and with the same tenant and model, that it ``request_ended``; between the two ``waiting``
+    and ``waited``, if it had to wait.
 
     Called in the event loop of the replica, between two requests' bytes: an implementation must
     neither block nor raise. ``tenant`` is a configured name, or empty where there are no tenants or
@@ -48,7 +49,7 @@ class Meters(Protocol):
             route: The path.
             status: The status that was sent; 499 if the client went away before the end.
             seconds: From the request's arrival to its last byte.
-            ttft_s: From its arrival to the first byte of the answer's body, None if there was none.
+            ttft_s: From its arrival to the first byte of a streamed answer's body, else None.
             tokens_in: Tokens of the prompt, None if the answer did not say.
             tokens_out: Tokens of the answer, likewise.
             request_id: What the client was told in ``x-request-id``.
@@ -56,8 +57,18 @@ class Meters(Protocol):
             prompt: The request's body, given only where prompts are to be logged.
         """
 
-    def refused(self, tenant: str, reason: str) -> None:
-        """A request was turned away by the gate; ``reason`` is the error's ``code``."""
+    def refused(
+        self,
+        tenant: str,
+        reason: str,
+        *,
+        status: int = 0,
+        model: str = "",
+        route: str = "",
+        seconds: float = 0.0,
+        request_id: str = "",
+    ) -> None:
+        """A request was turned away, and was never started; ``reason`` is the error's ``code``."""
 
 
 class NoMeters:
@@ -89,5 +100,15 @@ class NoMeters:
     ) -> None:
         """Nothing."""
 
-    def refused(self, tenant: str, reason: str) -> None:
+    def refused(
+        self,
+        tenant: str,
+        reason: str,
+        *,
+        status: int = 0,
+        model: str = "",
+        route: str = "",
+        seconds: float = 0.0,
+        request_id: str = "",
+    ) -> None:
         """Nothing."""

@@ -1,0 +1,113 @@
+"""Counts requests as operators want to see them: by model, version and tenant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from eksml.observe import metrics
+from eksml.serving.instruments import Instruments
+
+MOST_NAMES = 200
+"""So many names of one kind (tenants, models, reasons) get series of their own; later ones are
+counted together as :data:`OTHERS`. A tenant costs about 75 series a replica."""
+OTHERS = "others"
+
+
+class RequestMeters:
+    """Meters that write what they are told to instruments.
+
+    Args:
+        model: The name of the replica's model, for requests that name none.
+        version: What distinguishes this replica's model or configuration from its successor's.
+        instruments: Where the numbers go, to each of them.
+    """
+
+    def __init__(self, model: str, version: str, instruments: Sequence[Instruments]) -> None:
+        self._model = model
+        self._version = version
+        self._instruments = tuple(instruments)
+        self._running: Counter[tuple[str, str]] = Counter()
+        self._known: dict[str, set[str]] = {"tenant": set(), "model": set(), "code": set()}
+
+    def request_started(self, tenant: str, model: str, route: str) -> None:
+        """One more runs."""
+        self._count_running(tenant, model, 1)
+
+    def waiting(self, tenant: str, length: int) -> None:
+        """So many wait."""
+        self._record(metrics.WAITING, self._labels(tenant, ""), length)
+
+    def waited(self, tenant: str, seconds: float) -> None:
+        """One has waited so long."""
+        self._record(metrics.WAIT, self._labels(tenant, ""), seconds)
+
+    def request_ended(
+        self,
+        tenant: str,
+        model: str,
+        route: str,
+        status: int,
+        seconds: float,
+        ttft_s: float | None = None,
+        tokens_in: int | None = None,
+        tokens_out: int | None = None,
+        *,
+        request_id: str = "",
+        error: str = "",
+        prompt: str | None = None,
+    ) -> None:
+        """One fewer runs; its times and tokens."""
+        self._count_running(tenant, model, -1)
+        labels = self._labels(tenant, model)
+        self._record(metrics.REQUESTS, (*labels, route, str(status)), 1)
+        self._record(metrics.REQUEST_TIME, labels, seconds)
+        if error:
+            self._record(metrics.ERRORS, (*labels, self._bounded("code", error)), 1)
+        if ttft_s is not None:
+            self._record(metrics.TTFT, labels, ttft_s)
+            if tokens_out is not None and tokens_out > 1:
+                between_s = (seconds - ttft_s) / (tokens_out - 1)
+                self._record(metrics.TOKEN_TIME, labels, between_s)
+        if tokens_in:
+            self._record(metrics.TOKENS_IN, labels, tokens_in)
+        if tokens_out:
+            self._record(metrics.TOKENS_OUT, labels, tokens_out)
+
+    def refused(
+        self,
+        tenant: str,
+        reason: str,
+        *,
+        status: int = 0,
+        model: str = "",
+        route: str = "",
+        seconds: float = 0.0,
+        request_id: str = "",
+    ) -> None:
+        """One was turned away."""
+        labels = (*self._labels(tenant, model), self._bounded("code", reason))
+        self._record(metrics.REFUSED, labels, 1)
+
+    def _count_running(self, tenant: str, model: str, change: int) -> None:
+        labels = self._labels(tenant, model)
+        of = (labels[0], labels[2])
+        self._running[of] += change
+        self._record(metrics.RUNNING, labels, self._running[of])
+
+    def _labels(self, tenant: str, model: str) -> tuple[str, ...]:
+        name = self._bounded("model", model or self._model)
+        return name, self._version, self._bounded("tenant", tenant)
+
+    def _bounded(self, kind: str, name: str) -> str:
+        known = self._known[kind]
+        if name in known:
+            return name
+        if len(known) >= MOST_NAMES:
+            return OTHERS
+        known.add(name)
+        return name
+
+    def _record(self, metric: metrics.Metric, labels: tuple[str, ...], value: float) -> None:
+        for instruments in self._instruments:
+            instruments.record(metric, labels, value)
