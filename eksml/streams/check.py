@@ -11,14 +11,19 @@ from eksml.errors import InvalidSpec, Problem
 from eksml.streams.graph import Graph, Node, Step, Stream
 from eksml.streams.operators.base import MAIN
 from eksml.streams.operators.ends import SinkStep, SourceStep, Timestamps
+from eksml.streams.operators.enrich import Enrich
+from eksml.streams.operators.infer import Infer
 from eksml.streams.operators.join import Join
 from eksml.streams.operators.key_by import KeyBy
 from eksml.streams.operators.reduce import Reduce
-from eksml.streams.operators.stateless import Union
+from eksml.streams.operators.stateless import Map, Union
 from eksml.streams.operators.window import Window
+from eksml.streams.sinks.base import Sink
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 SUBJECT = "the graph"
+_EVENT_BY_EVENT = (Map, Infer, Enrich, Union, KeyBy)
+"""Steps that give an event for each, so that an update stays one."""
 BOUNDS = ("window_start", "window_end")
 
 
@@ -54,6 +59,7 @@ def examine(streams: Any) -> tuple[Graph, list[Problem]]:
             Problem(f"{names[id(node)]}.{each.path}", each.message, each.remedy)
             for each in (*node.spec.problems(), *_place_problems(node))
         ]
+    problems += _update_problems(nodes, names)
     return Graph(tuple(_step(node, names) for node in nodes)), problems
 
 
@@ -126,6 +132,28 @@ def _place_problems(node: Node) -> Iterator[Problem]:
         yield from _clashes("aggregate", spec.aggregate, {*_keys(node), *BOUNDS})
     if isinstance(spec, Reduce):
         yield from _clashes("fn", spec.fn, set(_keys(node)))
+
+
+def _update_problems(nodes: Sequence[Node], names: dict[int, str]) -> Iterator[Problem]:
+    """Who cannot bear that a window gives its result again, with late events in it."""
+    updated: set[int] = set()
+    for node in nodes:
+        spec, name = node.spec, names[id(node)]
+        if not any(id(before) in updated and port == MAIN for before, port in node.inputs):
+            if isinstance(spec, Window) and spec.updates:
+                updated.add(id(node))
+        elif isinstance(spec, _EVENT_BY_EVENT):
+            updated.add(id(node))
+        elif not isinstance(spec, SinkStep):
+            message = "would take a result that a window gives again for another one."
+            yield Problem(f"{name}.input", message, "Leave out the window's allowed_lateness.")
+        elif isinstance(spec.endpoint, Sink) and not spec.endpoint.replaces():
+            yield Problem(
+                f"{name}.sink",
+                f"{spec.endpoint.kind} cannot replace what a window gives again.",
+                "Give it a key if it takes one (postgres, kafka), take streams.call, or leave out "
+                "the window's allowed_lateness.",
+            )
 
 
 def _join_problems(node: Node) -> Iterator[Problem]:

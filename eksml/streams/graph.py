@@ -120,7 +120,12 @@ class Stream:
         return self._then(Reduce(fn, start), name)
 
     def window(
-        self, window: Windows, aggregate: Mapping[str, Any] | type, *, name: str | None = None
+        self,
+        window: Windows,
+        aggregate: Mapping[str, Any] | type,
+        *,
+        allowed_lateness: Duration = 0,
+        name: str | None = None,
     ) -> Stream:
         """An event for each key and window, once the watermark has passed the window's end: the
         key, the aggregates, ``window_start`` and ``window_end``. Needs a key.
@@ -131,10 +136,13 @@ class Stream:
                 sum, min, max, mean, first, last), in columns; or a class with ``add(event)``,
                 ``result()`` and, but for tumbling windows, ``merge(other)``, whose attributes are
                 JSON values.
+            allowed_lateness: How long after its end a window still takes events, and gives its
+                result again with them in it: an event with the same key and bounds, whose sink
+                must be able to replace the older one. Not for session windows.
 
-        Events that come after their last window has ended go to the side output ``late``.
+        Events that come too late for all of their windows go to the side output ``late``.
         """
-        return self._then(Window(window, aggregate), name)
+        return self._then(Window(window, aggregate, allowed_lateness), name)
 
     def process(
         self,

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eksml import env
-from eksml.errors import EksmlError, InvalidSpec, Problem
+from eksml.errors import InvalidSpec, Problem
 from eksml.runs import Run
+from eksml.runs.begin import begin_run
 from eksml.runs.call import check_call, pack
 from eksml.runs.connect import target_of
-from eksml.runs.driver import abandon, check_free, create
-from eksml.runs.here import run_here
+from eksml.runs.driver import check_free, create
 from eksml.runs.record import name_problem
-from eksml.runs.submit import submit
 from eksml.storage import URI
 from eksml.streams.check import examine
 from eksml.streams.graph import Graph, Stream
@@ -121,14 +120,9 @@ def stream(
         cluster=target.name if target else None,
         deadline_s=job.deadline_s,
     )
-    if target is None:
-        return run_here(run, lambda: drive(run, checked, job, **more), wait=wait)
-    try:
-        submit(run, target, module=MODULE)
-    except EksmlError as error:
-        abandon(run, error)
-        raise
-    return Run(run).wait() if wait else Run(run)
+    return begin_run(
+        run, lambda: drive(run, checked, job, **more), target, module=MODULE, wait=wait
+    )
 
 
 def _checked(

@@ -66,7 +66,8 @@ class Sliding:
     def due(self, panes: Iterable[int], after: int, watermark: int) -> list[Span]:
         """Windows that hold one of ``panes`` and end after ``after``, at the latest at
         ``watermark``; in the order of their ends."""
-        spans = {span for pane in panes for span in self.spans_of(pane)}
+        open_ = [pane for pane in panes if self.last_end(pane) > after]
+        spans = {span for pane in open_ for span in self.spans_of(pane)}
         return sorted(span for span in spans if after < span.end <= watermark)
 
 

@@ -215,3 +215,12 @@ class Effects:
     @property
     def events(self) -> list[dict]:
         return [event for events in self.by_key.values() for event in events]
+
+
+class Updates(Effects):
+    """The same, where a later event takes the place of an earlier one."""
+
+    def in_order(self) -> list[dict]:
+        """Epoch after epoch; within one, a key's events are all of one writer."""
+        keys = sorted(self.by_key, key=lambda key: int(key.rpartition("/")[2]))
+        return [event for key in keys for event in self.by_key[key]]

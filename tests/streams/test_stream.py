@@ -11,7 +11,7 @@ import pytest
 
 import eksml.streams as streams
 from eksml.errors import InvalidSpec, RunCancelled, RunFailed
-from eksml.streams import stream
+from eksml.streams import checkpoints, stream
 
 pytestmark = pytest.mark.usefixtures("embedded_ray")
 
@@ -97,17 +97,27 @@ def test_a_stopped_stream_goes_on_with_another_number_of_workers(undisturbed, tm
     assert read(tmp_path / "out") == undisturbed
 
 
-def test_a_running_stream_changes_its_workers_and_keeps_its_state(undisturbed, tmp_path):
+def test_a_running_stream_goes_from_two_workers_to_four_to_one_and_keeps_its_state(
+    undisturbed, tmp_path
+):
     graph = sums(streams.generator(slowly, splits=3)).to(streams.files(tmp_path / "out"))
     run = stream(graph, storage=tmp_path, parallelism=2, checkpoint_every_s=0.2, wait=False)
-    wait_for(run.checkpoints, run)
-    streams.rescale(run, 3)
-    streams.rescale(run, 1)
-    assert run.state == "running"
+    for workers in (4, 1):
+        before = len(run.checkpoints()) and checkpoints.newest(run.uri)["epoch"]
+        wait_for(lambda before=before: holds_state(run, before), run)
+        streams.rescale(run, workers)
+        assert run.state == "running"
+        assert checkpoints.newest(run.uri)["ended"] is False
     run.wait(progress=False)
     assert read(tmp_path / "out") == undisturbed
     assert run.record.restarts == 0
     assert run.record.spec["job"]["parallelism"] == 1  # a new driver keeps to it
+
+
+def holds_state(run, after) -> bool:
+    """Whether a checkpoint later than ``after`` holds state of windows that are open."""
+    meta = checkpoints.newest(run.uri)
+    return meta is not None and meta["epoch"] > after and bool(meta["state"].get("window"))
 
 
 def test_a_paused_stream_reads_nothing_until_it_is_resumed(tmp_path):

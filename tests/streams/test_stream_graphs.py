@@ -91,6 +91,39 @@ class Half:
         return {}
 
 
+def test_who_cannot_take_a_result_again_is_named_where_a_window_takes_late_events():
+    windowed = (
+        streams.items([])
+        .key_by("k")
+        .window(streams.tumbling("1m"), {"n": "count"}, allowed_lateness="1h")
+    )
+    mapped = windowed.map(dict)
+    ends = [
+        mapped.to(streams.postgres("counts", "postgresql://h/d", key=("k", "window_start"))),
+        mapped.to(streams.kafka("counts", "h:1", key="id")),
+        mapped.to(streams.call(print)),
+        windowed.side("late").to(streams.files("/late")),
+    ]
+    checked(ends)
+    wrong = [
+        mapped.to(streams.files("/counts")),
+        mapped.to(streams.postgres("counts", "postgresql://h/d")),
+        mapped.filter(bool).to(streams.call(print)),
+        mapped.key_by("k").reduce({"total": ("n", "sum")}).to(streams.call(print)),
+    ]
+    with pytest.raises(InvalidSpec) as caught:
+        checked([*ends, *wrong])
+    found = {problem.path for problem in caught.value.problems}
+    assert found == {"to_files-2.sink", "to_postgres-2.sink", "filter.input", "reduce.input"}
+    session = streams.items([]).key_by("k").window
+    with pytest.raises(InvalidSpec, match="moves the bounds of a session"):
+        checked(
+            session(streams.session("1s"), {"n": "count"}, allowed_lateness=1).to(
+                streams.call(print)
+            )
+        )
+
+
 def test_a_class_that_cannot_be_merged_is_refused_where_windows_overlap():
     keyed = streams.items([]).key_by("a")
     checked(keyed.window(streams.tumbling("1s"), Half).to(SINK))

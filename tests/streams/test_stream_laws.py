@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from simulation import Effects, Simulation
+from simulation import Effects, Simulation, Updates
 
 import eksml.streams as streams
 from eksml.storage import URI
@@ -181,6 +181,64 @@ def test_each_event_is_in_its_window_or_late_and_never_both(tmp_path, splits, se
     counted = sum(event["events"] for event in on_time.events) + len(late.events)
     assert counted == len(everything)
     total = sum(e["total"] for e in on_time.events) + sum(e["value"] for e in late.events)
+    assert total == sum(event["value"] for event in everything)
+
+
+def last_told(updates):
+    """The last result of each window of a key."""
+    found = {}
+    for e in updates:
+        place = e["key"], micros(e["window_start"]), micros(e["window_end"])
+        found[place] = e["total"], e["least"], e["mean"], e["events"]
+    return found
+
+
+@law
+@given(
+    splits=st.lists(events, min_size=1, max_size=4),
+    window=windows.filter(lambda window: not isinstance(window, type(streams.session("1s")))),
+    aggregate=st.sampled_from([BUILT_IN, Stats]),
+    seed=st.integers(0, 2**32),
+)
+def test_windows_that_take_late_events_end_up_equal_to_a_batch_computation(
+    tmp_path, splits, window, aggregate, seed
+):
+    updates = Updates()
+    graph = (
+        source(splits, delay="0s")
+        .key_by("key")
+        .window(window, aggregate, allowed_lateness="200s")
+        .to(streams.call(updates, each_epoch=True))
+    )
+    run(graph, tmp_path, seed)
+    wanted = batch_windows([e for split in splits for e in split], window)
+    assert last_told(updates.in_order()) == wanted
+
+
+@law
+@given(
+    splits=st.lists(events, min_size=1, max_size=3),
+    aggregate=st.sampled_from([BUILT_IN, Stats]),
+    seed=st.integers(0, 2**32),
+)
+def test_each_event_is_in_an_update_of_its_window_or_late_and_never_both(
+    tmp_path, splits, aggregate, seed
+):
+    updates, late = Updates(), Effects()
+    windowed = (
+        source(splits, delay="1s")
+        .key_by("key")
+        .window(streams.tumbling("5s"), aggregate, allowed_lateness="7s")
+    )
+    graph = [
+        windowed.to(streams.call(updates, each_epoch=True)),
+        windowed.side("late").to(streams.call(late, each_epoch=True)),
+    ]
+    run(graph, tmp_path, seed)
+    everything = [event for split in splits for event in split]
+    found = last_told(updates.in_order()).values()
+    assert sum(count for *_, count in found) + len(late.events) == len(everything)
+    total = sum(total for total, *_ in found) + sum(event["value"] for event in late.events)
     assert total == sum(event["value"] for event in everything)
 
 

@@ -57,6 +57,10 @@ class Kafka(Source, Sink):
 
         return batch.with_columns(decode(batch.column("value").to_pylist()))
 
+    def replaces(self) -> bool:
+        """Readers of a keyed topic take the last record of a key."""
+        return self.key is not None
+
     async def writer(self, desk: Desk) -> Writer:
         from eksml.streams.sinks.kafka import KafkaWriter
 

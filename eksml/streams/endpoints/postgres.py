@@ -29,6 +29,9 @@ class Postgres(Sink):
         if not isinstance(self.key, tuple) or not all(isinstance(k, str) for k in self.key):
             yield Problem("key", f"{self.key!r:.60} are no columns.", 'Write key=("user",).')
 
+    def replaces(self) -> bool:
+        return bool(self.key)
+
     async def writer(self, desk: Desk) -> Writer:
         from eksml.streams.sinks.postgres import PostgresWriter
 

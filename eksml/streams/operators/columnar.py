@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 class ColumnarWindows(Operator):
     """Keeps a partial aggregate for each key and pane."""
 
-    def __init__(self, window: Sliding, aggregates: Sequence[Aggregate], context: Context) -> None:
+    def __init__(
+        self,
+        window: Sliding,
+        aggregates: Sequence[Aggregate],
+        context: Context,
+        lateness_us: int,
+    ) -> None:
         super().__init__(context)
         self._aggregator = Aggregator(aggregates, context.keys)
-        self._panes = Panes(window, self._aggregator.merge)
-        self._by_pane = window.size == window.slide
+        self._panes = Panes(window, self._aggregator.merge, lateness_us)
 
     async def process(self, batch: Batch, side: int) -> None:
         panes = self._panes.of(batch.times)
@@ -33,7 +38,25 @@ class ColumnarWindows(Operator):
             return
         names = dict.fromkeys([*self.context.keys, *self._aggregator.columns])
         columns = {name: batch.column(name) for name in names}
-        self._panes.add(self._aggregator.partial(with_hidden(columns, batch, panes)))
+        partial = self._aggregator.partial(with_hidden(columns, batch, panes))
+        self._panes.add(partial)
+        await self._update(partial)
+
+    async def _update(self, partial: pa.Table) -> None:
+        """Give those keys of windows again that were given out without these events."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        by = list(self.context.keys)
+        panes = np.unique(partial.column(PANE).to_numpy()).tolist()
+        for span, rows in self._panes.given_out(panes):
+            inside = pc.and_(
+                pc.greater_equal(partial.column(PANE), span.start),
+                pc.less(partial.column(PANE), span.end),
+            )
+            changed = partial.filter(inside).select(by)
+            mine = rows.join(changed, by, join_type="left semi", use_threads=False)
+            await self.context.emit(self._result(span, mine))
 
     async def on_watermark(self, watermark: int) -> None:
         for span, rows in self._panes.due(watermark):

@@ -94,9 +94,10 @@ class ValuesMaker:
 class ObjectWindows(Operator):
     """State: for each key and pane an aggregate."""
 
-    def __init__(self, window: Sliding, maker: Maker, context: Context) -> None:
+    def __init__(self, window: Sliding, maker: Maker, context: Context, lateness_us: int) -> None:
         super().__init__(context)
         self._window = window
+        self._lateness_us = lateness_us
         self._maker = maker
         self._state = KeyedState(context.step, vars, maker.load)
         self._panes: dict[int, set[Key]] = {}
@@ -105,7 +106,7 @@ class ObjectWindows(Operator):
 
     async def process(self, batch: Batch, side: int) -> None:
         panes = batch.times - batch.times % self._window.pane_us
-        late = self._ends(panes) <= self._closed
+        late = self._ends(panes) <= self._expired
         batch, panes = await sort_out_late(batch, panes, late, self.context)
         if not len(batch):
             return
@@ -126,6 +127,21 @@ class ObjectWindows(Operator):
             self._add(key, pane, time, group, event)
 
         await self._trying.once(batch, add)
+        await self._update(places)
+
+    async def _update(self, places: Sequence[tuple[Key, int, int, int]]) -> None:
+        """Give those keys of windows again that were given out without these events."""
+        touched: dict[Span, set[Key]] = {}
+        for key, pane in {(key, pane) for key, pane, _, _ in places}:
+            for span in self._window.due([pane], self._expired, self._closed):
+                touched.setdefault(span, set()).add(key)
+        for span in sorted(touched):
+            await self.context.emit(self._result(span, touched[span]))
+
+    @property
+    def _expired(self) -> int:
+        """Windows that end until then take no events any more."""
+        return max(NEVER, self._closed - self._lateness_us)
 
     def _ends(self, panes: np.ndarray) -> np.ndarray:
         ends: np.ndarray = panes - panes % self._window.slide_us + self._window.size_us
@@ -146,14 +162,16 @@ class ObjectWindows(Operator):
         for span in self._window.due(self._panes, self._closed, watermark):
             await self.context.emit(self._result(span))
         self._closed = watermark
-        for pane in [each for each in self._panes if self._window.last_end(each) <= watermark]:
+        for pane in [p for p in self._panes if self._window.last_end(p) <= self._expired]:
             for key in self._panes.pop(pane):
                 self._state.delete((*key, pane))
 
-    def _result(self, span: Span) -> Batch:
+    def _result(self, span: Span, only: set[Key] | None = None) -> Batch:
+        """What the window gives of these keys, or of all."""
         found: dict[Key, Any] = {}
         for pane in range(span.start, span.end, self._window.pane_us):
-            for key in sorted(self._panes.get(pane, ()), key=repr):
+            keys = self._panes.get(pane, set())
+            for key in sorted(keys if only is None else keys & only, key=repr):
                 aggregate = self._state.get((*key, pane))
                 if self._window.pane_us < self._window.size_us:
                     merged = found.setdefault(key, self._maker.new())

@@ -51,9 +51,12 @@ class Panes:
     ``compact`` makes one row of those that belong together, if they may be put together at all.
     """
 
-    def __init__(self, window: Sliding, compact: Compact | None = None) -> None:
+    def __init__(
+        self, window: Sliding, compact: Compact | None = None, lateness_us: int = 0
+    ) -> None:
         self._window = window
         self._compact = compact
+        self._lateness_us = lateness_us
         self._piles: dict[int, Pile] = {}
         self._fresh: list[pa.Table] = []
         self.closed = NEVER
@@ -65,10 +68,15 @@ class Panes:
         return panes
 
     def late(self, panes: np.ndarray) -> np.ndarray:
-        """Which of them have no window open any more."""
+        """Which of them have no window any more that takes events."""
         ends = panes - panes % self._window.slide_us + self._window.size_us
-        late: np.ndarray = ends <= self.closed
+        late: np.ndarray = ends <= self._expired
         return late
+
+    @property
+    def _expired(self) -> int:
+        """Windows that end until then take no events any more."""
+        return max(NEVER, self.closed - self._lateness_us)
 
     def add(self, table: pa.Table) -> None:
         """Put rows into their panes."""
@@ -97,9 +105,15 @@ class Panes:
         spans = window.due(self._piles, self.closed, watermark)
         found = [(span, concat_tables(self._within(span))) for span in spans]
         self.closed = max(self.closed, watermark)
-        for pane in [each for each in self._piles if window.last_end(each) <= self.closed]:
+        for pane in [each for each in self._piles if window.last_end(each) <= self._expired]:
             del self._piles[pane]
         return found
+
+    def given_out(self, panes: Iterable[int]) -> list[tuple[Span, pa.Table]]:
+        """Windows with one of these panes that were given out and still take events, with all
+        their rows, oldest first."""
+        spans = self._window.due(panes, self._expired, self.closed)
+        return [(span, concat_tables(self._within(span))) for span in spans]
 
     def _within(self, span: Span) -> list[pa.Table]:
         panes = range(span.start, span.end, self._window.pane_us)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from eksml.errors import Problem
+from eksml.streams.durations import Duration, duration_problems, micros
 from eksml.streams.operators.aggregates import aggregate_problems, parse
 from eksml.streams.operators.base import Context, Operator, Spec
 from eksml.streams.windows import Session, Sliding
 from eksml.streams.windows import Window as Windows
 
 LATE = "late"
-"""The side output of events whose windows have all ended."""
+"""The side output of events that come too late for every window of theirs."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Window(Spec):
     stateful: ClassVar[bool] = True
     window: Windows
     aggregate: Mapping[str, Any] | type
+    allowed_lateness: Duration = 0
 
     def problems(self) -> Iterator[Problem]:
         if not isinstance(self.window, Sliding | Session):
@@ -32,10 +34,22 @@ class Window(Spec):
             yield Problem("window", f"{self.window!r:.60} is no window.", remedy)
             return
         yield from self.window.problems()
+        yield from duration_problems("allowed_lateness", self.allowed_lateness, positive=False)
+        if self.updates and isinstance(self.window, Session):
+            yield Problem(
+                "allowed_lateness",
+                "a late event moves the bounds of a session, so that its old result would stay.",
+                "Leave it out, or take tumbling or sliding windows.",
+            )
         if isinstance(self.aggregate, Mapping):
             yield from aggregate_problems("aggregate", self.aggregate)
         else:
             yield from _class_problems(self.aggregate, needs_merge=not self._is_tumbling())
+
+    @property
+    def updates(self) -> bool:
+        """Whether it may give the result of a window again."""
+        return not any(duration_problems("", self.allowed_lateness))
 
     def _is_tumbling(self) -> bool:
         return isinstance(self.window, Sliding) and self.window.size == self.window.slide
@@ -48,14 +62,15 @@ class Window(Spec):
         from eksml.streams.operators.objects import ClassMaker, ObjectWindows, ValuesMaker
         from eksml.streams.operators.sessions import SessionWindows
 
+        lateness_us = micros(self.allowed_lateness)
         if isinstance(self.aggregate, Mapping):
             aggregates = parse(self.aggregate)
             if isinstance(self.window, Sliding):
-                return ColumnarWindows(self.window, aggregates, context)
+                return ColumnarWindows(self.window, aggregates, context, lateness_us)
             return SessionWindows(self.window, ValuesMaker(aggregates), context)
         maker = ClassMaker(self.aggregate, context.step)
         if isinstance(self.window, Sliding):
-            return ObjectWindows(self.window, maker, context)
+            return ObjectWindows(self.window, maker, context, lateness_us)
         return SessionWindows(self.window, maker, context)
 
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from eksml import env
 from eksml.cluster import Demand
-from eksml.errors import EksmlError, InvalidSpec, Problem
+from eksml.errors import InvalidSpec, Problem
 from eksml.runs import Run
+from eksml.runs.begin import begin_run
 from eksml.runs.call import check_call, entry_name, pack
-from eksml.runs.driver import Attempt, abandon, check_free, create
-from eksml.runs.here import run_here
+from eksml.runs.driver import Attempt, check_free, create
 from eksml.runs.record import name_problem
-from eksml.runs.submit import submit
 from eksml.storage import URI
 from eksml.streams.endpoints.sqs import Sqs
 from eksml.streams.operators.ends import SourceStep
@@ -99,14 +98,7 @@ def on_event(
         spec={"call": str(call) if call else None},
         cluster=target.name if target else None,
     )
-    if target is None:
-        return run_here(run, lambda: serve(run, post_of, **more), wait=wait)
-    try:
-        submit(run, target, module=MODULE)
-    except EksmlError as error:
-        abandon(run, error)
-        raise
-    return Run(run).wait() if wait else Run(run)
+    return begin_run(run, lambda: serve(run, post_of, **more), target, module=MODULE, wait=wait)
 
 
 def serve(

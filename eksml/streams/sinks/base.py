@@ -37,6 +37,10 @@ class Sink:
         """What is wrong, by the names of arguments."""
         yield from ()
 
+    def replaces(self) -> bool:
+        """Whether an event takes the place of an older one with its key."""
+        return False
+
     async def writer(self, desk: Desk) -> Writer:
         """Begin to write, in a task."""
         raise NotImplementedError

@@ -31,6 +31,10 @@ class Call(Sink):
     def problems(self) -> Iterator[Problem]:
         yield from function_problems("fn", self.fn, self.columns)
 
+    def replaces(self) -> bool:
+        """What an event does is the function's own affair."""
+        return True
+
     async def writer(self, desk: Desk) -> _AtOnce | _EachEpoch:
         return _EachEpoch(self, desk) if self.each_epoch else _AtOnce(self)
 
