@@ -122,6 +122,16 @@ def source(splits, delay="100s"):
     return streams.generator(generate, splits=len(splits)).with_time("time", delay=delay)
 
 
+def trickle(splits, delay):
+    """Events that come one by one, so that time goes on between them and some are late."""
+
+    def generate(split, start):
+        for event in splits[split][start:]:
+            yield pa.Table.from_pylist([event])
+
+    return streams.generator(generate, splits=len(splits)).with_time("time", delay=delay)
+
+
 async def disturbed(simulation, rng, workers):
     """Run to the end, with crashes and checkpoints wherever they fall."""
     await simulation.start(rng.choice(workers))
@@ -170,7 +180,7 @@ def test_windows_equal_a_batch_computation(tmp_path, splits, window, aggregate, 
 @given(splits=st.lists(events, min_size=1, max_size=3), seed=st.integers(0, 2**32))
 def test_each_event_is_in_its_window_or_late_and_never_both(tmp_path, splits, seed):
     on_time, late = Effects(), Effects()
-    windowed = source(splits, delay="3s").key_by("key").window(streams.tumbling("5s"), BUILT_IN)
+    windowed = trickle(splits, delay="3s").key_by("key").window(streams.tumbling("5s"), BUILT_IN)
     graph = [
         windowed.to(streams.call(on_time, each_epoch=True)),
         windowed.side("late").to(streams.call(late, each_epoch=True)),
@@ -205,7 +215,7 @@ def test_windows_that_take_late_events_end_up_equal_to_a_batch_computation(
 ):
     updates = Updates()
     graph = (
-        source(splits, delay="0s")
+        trickle(splits, delay="0s")
         .key_by("key")
         .window(window, aggregate, allowed_lateness="200s")
         .to(streams.call(updates, each_epoch=True))
@@ -226,7 +236,7 @@ def test_each_event_is_in_an_update_of_its_window_or_late_and_never_both(
 ):
     updates, late = Updates(), Effects()
     windowed = (
-        source(splits, delay="1s")
+        trickle(splits, delay="1s")
         .key_by("key")
         .window(streams.tumbling("5s"), aggregate, allowed_lateness="7s")
     )
