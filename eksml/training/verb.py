@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eksml import env
-from eksml.errors import CallError, EksmlError, InvalidSpec, Problem
+from eksml.errors import CallError, InvalidSpec, Problem
 from eksml.runs import Run
+from eksml.runs.begin import begin_run
 from eksml.runs.call import check_call, entry_name, pack
 from eksml.runs.connect import target_of
-from eksml.runs.driver import abandon, check_free, create
-from eksml.runs.here import run_here
+from eksml.runs.driver import check_free, create
 from eksml.runs.record import name_problem
-from eksml.runs.submit import submit
 from eksml.storage import URI
 from eksml.training.data import named
 from eksml.training.job import Checkpointing, TrainJob
@@ -123,16 +122,13 @@ def train(
         deadline_s=job.deadline_s,
         budget_node_hours=job.budget_node_hours,
     )
-    if target is None:
-        from eksml.training.engine import drive
 
-        return run_here(run, lambda: drive(run, fn, settings, job, given), wait=wait)
-    try:
-        submit(run, target, module=MODULE)
-    except EksmlError as error:
-        abandon(run, error)
-        raise
-    return Run(run).wait() if wait else Run(run)
+    def drive() -> None:
+        from eksml.training import engine
+
+        engine.drive(run, fn, settings, job, given)
+
+    return begin_run(run, drive, target, module=MODULE, wait=wait)
 
 
 def _checked(
