@@ -89,7 +89,8 @@ class Series:
     def is_unfinished(self) -> bool:
         """Whether the next call goes on with an edition rather than looking for new input."""
         run = self.run(self.marked() + 1)
-        return (run / RECORD).exists() and state_of(run) != "succeeded"
+        recorded = (run / RECORD).exists() and ledger.meta_of(run) is not None
+        return recorded and state_of(run) != "succeeded"
 
     @contextlib.contextmanager
     def planning(self, output: URI) -> Iterator[None]:
@@ -124,6 +125,8 @@ class Series:
         while (self.run(last + 1) / RECORD).exists():
             run = self.run(last + 1)
             planned = _put_down(run)
+            if planned is None:
+                break  # the call that planned it was killed before it had written that down
             if state_of(run) != "succeeded":
                 if _goes_on(run, planned):
                     return self._edition(asked, last + 1)
@@ -259,14 +262,17 @@ def _listed(folder: str) -> list[tuple[str, list[int]]]:
     ]
 
 
-def _put_down(run: URI) -> dict[str, Any]:
-    """What an edition's mark will say.
+def _put_down(run: URI) -> dict[str, Any] | None:
+    """What an edition's mark will say; None where its planning was cut short.
 
     Raises:
-        RunNameInUse: The run is no edition.
+        RunNameInUse: The run is no edition, or another call is just planning it.
     """
-    meta = (ledger.meta_of(run) or {}).get(EDITION)
+    meta = ledger.meta_of(run)
     if meta is None:
+        check_free(run)
+        return None
+    if EDITION not in meta:
         raise RunNameInUse(f"{run} is a run by itself. Choose another name for the series.")
-    found: dict[str, Any] = meta
+    found: dict[str, Any] = meta[EDITION]
     return found

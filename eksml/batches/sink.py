@@ -54,6 +54,26 @@ class Sink:
             yield inside, table.take(rows).drop_columns(list(self.partition_by))
 
 
+def check_claimable(folder: URI, run: URI) -> bool:
+    """Ask whether ``folder`` can be the output of ``run``.
+
+    Returns:
+        Whether it is by now.
+
+    Raises:
+        RunNameInUse: It is another run's, or holds files already.
+    """
+    if (owner := _owner(folder)) is not None:
+        _check_owner(folder, run, owner)
+        return True
+    if present := next(iter(folder.list(recursive=True)), None):
+        raise RunNameInUse(
+            f"The output folder {folder} holds files already, such as {present.uri.name}. "
+            "Choose a folder that is empty or does not exist."
+        )
+    return False
+
+
 def claim(folder: URI, run: URI) -> bool:
     """Make ``folder`` the output of ``run``; nobody else may write there from now on.
 
@@ -63,14 +83,8 @@ def claim(folder: URI, run: URI) -> bool:
     Raises:
         RunNameInUse: It is another run's, or holds files already.
     """
-    if (owner := _owner(folder)) is not None:
-        _check_owner(folder, run, owner)
+    if check_claimable(folder, run):
         return False
-    if present := next(iter(folder.list(recursive=True)), None):
-        raise RunNameInUse(
-            f"The output folder {folder} holds files already, such as {present.uri.name}. "
-            "Choose a folder that is empty or does not exist."
-        )
     try:
         (folder / CLAIM).write_json({"run": str(run)}, if_absent=True)
     except AlreadyExists:

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from eksml import env
-from eksml.batches import ledger, series
-from eksml.batches.asked import Asked, check_same, checked, inventory_of, placed
-from eksml.batches.engine import Batch, drive
-from eksml.batches.plan import Cut, cut, size
-from eksml.batches.price import usd_per_node_hour
+from eksml.batches import series
+from eksml.batches.asked import Asked, checked
+from eksml.batches.engine import drive
+from eksml.batches.opening import opened
 from eksml.batches.schedule import by_the_clock, problems_of
-from eksml.batches.series import Edition, Series
-from eksml.batches.sink import claim, release
-from eksml.cluster.preflight import Offer, offers_of
-from eksml.errors import EksmlError, InvalidSpec, Problem, RunNotFound
+from eksml.batches.series import Series
+from eksml.errors import InvalidSpec, Problem
 from eksml.runs import Run
-from eksml.runs.call import pack
-from eksml.runs.driver import abandon, check_free, create, new_name
-from eksml.runs.here import run_here
+from eksml.runs.begin import begin_run
+from eksml.runs.driver import new_name
 from eksml.runs.pickling import check_picklable
-from eksml.runs.record import RECORD, read_record
-from eksml.runs.submit import submit
 from eksml.storage import URI
 
 if TYPE_CHECKING:
     from eksml.backends import Running
-    from eksml.batches.sources.base import Inventory
     from eksml.cluster import Cluster
 
 MODULE = "eksml.batches"
-PLAN = "plan.json"
 Place = str | Path | URI
 
 
@@ -141,16 +133,17 @@ def batch(
     asked.root.check_writable()
     if since is None:
         run = asked.root / (name or new_name("batch"))
-        made, target = _recorded(run, asked, cluster, working_dir, retry_errors)
-        return _begun(run, made, target, wait)
+        made, target = opened(run, asked, cluster, working_dir, retry_errors)
+        return begin_run(run, lambda: drive(run, made), target, module=MODULE, wait=wait)
     editions = Series(asked.root, str(name))
     with editions.planning(asked.output):
         edition = editions.next(asked, again=retry_errors)
         if edition.is_old:
             return Run(edition.run)
         asked = replace(asked, output=edition.output)
-        made, target = _recorded(edition.run, asked, cluster, working_dir, retry_errors, edition)
-    return _begun(edition.run, made, target, wait)
+        made, target = opened(edition.run, asked, cluster, working_dir, retry_errors, edition)
+    run = edition.run
+    return begin_run(run, lambda: drive(run, made), target, module=MODULE, wait=wait)
 
 
 def _checked(arguments: tuple[Any, ...], known: list[Problem], **fields: Any) -> Asked:
@@ -162,142 +155,3 @@ def _checked(arguments: tuple[Any, ...], known: list[Problem], **fields: Any) ->
     if known:
         raise InvalidSpec(known, "eksml.batch")
     return asked
-
-
-def _recorded(
-    run: URI,
-    asked: Asked,
-    cluster: Cluster | Running | str | Path | None,
-    working_dir: str | Path | None,
-    again: bool,
-    edition: Edition | None = None,
-) -> tuple[Batch, Running | None]:
-    """Cut the input, unless that is done, and write the run's record."""
-    check_free(run, again=again)
-    begun = ledger.meta_of(run) if (run / RECORD).exists() else None
-    if begun is not None:
-        check_same(asked, begun["identity"], mended=again)
-        asked.source.remember(begun["source"])
-        inventory = None
-    else:
-        inventory = edition.inventory if edition else inventory_of(asked)
-    asked.output.check_writable()
-    claimed = claim(asked.output, run)
-    try:
-        target, offers = _target(cluster)
-        asked = placed(asked, offers)
-        meta = edition.meta if edition else {}
-        shape = Cut(**begun["cut"]) if begun else _cut(run, asked, inventory, offers, meta)
-        made = _made(run, asked, shape, target, offers, again)
-        _record(run, made, target, working_dir, again)
-        return made, target
-    finally:
-        if claimed and not (run / RECORD).exists():
-            release(asked.output)  # nothing began, so the folder is nobody's
-
-
-def _target(
-    cluster: Cluster | Running | str | Path | None,
-) -> tuple[Running | None, tuple[Offer, ...]]:
-    """The cluster to compute on and what it offers; None for this process's own Ray."""
-    from eksml import backends
-
-    target = backends.of(cluster)
-    if target is not None:
-        return target, target.offers()
-    import ray
-
-    from eksml.runs.connect import connect
-
-    connect()
-    return None, offers_of(ray.nodes())
-
-
-def _cut(
-    run: URI,
-    asked: Asked,
-    inventory: Inventory | None,
-    offers: Sequence[Offer],
-    extra: dict[str, Any],
-) -> Cut:
-    """Cut the input, and write that down for good."""
-    assert inventory is not None
-    sizing = asked.model.sizing()
-    shape, blocks = cut(asked.job, sizing, inventory, offers)
-    size(asked.job, sizing, shape, offers)  # refuses before anything is written
-    (run / ledger.LEDGER).delete(recursive=True)  # of a call that was killed before it began
-    meta = {"identity": asked.identity(), "source": asked.source.learnt(), "cut": asdict(shape)}
-    ledger.save(run, blocks, meta | extra)
-    return shape
-
-
-def _made(
-    run: URI,
-    asked: Asked,
-    shape: Cut,
-    target: Running | None,
-    offers: Sequence[Offer],
-    retry_errors: bool,
-) -> Batch:
-    """All of the run, sized for where it is computed."""
-    sizes = size(asked.job, asked.model.sizing(), shape, offers)
-    (run / PLAN).write_json(asdict(shape) | sizes.to_dict())
-    return Batch(
-        asked.model,
-        asked.source,
-        asked.output,
-        asked.job,
-        sizes,
-        generation=_generation(run, retry_errors),
-        usd_per_node_hour=usd_per_node_hour(target.spec if target else None, sizes, offers),
-    )
-
-
-def _generation(run: URI, retry_errors: bool) -> int:
-    """How often failed rows are to be tried again in all."""
-    try:
-        before = int(read_record(run).spec.get("generation", 0))
-    except RunNotFound:
-        return 0
-    return before + retry_errors
-
-
-def _record(
-    run: URI, made: Batch, target: Running | None, working_dir: str | Path | None, again: bool
-) -> None:
-    """Write the run's record, and for a cluster its model and source."""
-    call = None
-    if target is not None:
-        parts = {"model": made.model, "source": made.source}
-        call = pack(drive, parts, run.parent, working_dir=working_dir)
-    create(
-        run.parent,
-        run.name,
-        verb="batch",
-        entry=str(made.model.describe().get("name", type(made.model).__name__)),
-        config={"data": made.source.describe(), "output": str(made.output)},
-        spec={
-            "job": made.job.model_dump(),
-            "sizes": made.sizes.to_dict(),
-            "generation": made.generation,
-            "usd_per_node_hour": made.usd_per_node_hour,
-            "call": str(call) if call else None,
-            "output": str(made.output),
-        },
-        cluster=target.name if target else None,
-        deadline_s=made.job.deadline_s,
-        budget_node_hours=made.job.budget_node_hours,
-        again=again,
-    )
-
-
-def _begun(run: URI, made: Batch, target: Running | None, wait: bool) -> Run:
-    """Start the driver."""
-    if target is None:
-        return run_here(run, lambda: drive(run, made), wait=wait)
-    try:
-        submit(run, target, module=MODULE)
-    except EksmlError as error:
-        abandon(run, error)
-        raise
-    return Run(run).wait() if wait else Run(run)
