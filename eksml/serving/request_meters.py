@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from eksml.observe import metrics
-from eksml.serving.instruments import Instruments
+from eksml.observe.access_log import Access, AccessLog
+from eksml.serving.instruments import Instruments, RayAgents, own_page
+from eksml.serving.trace import tell_span
 
 MOST_NAMES = 200
 """So many names of one kind (tenants, models, reasons) get series of their own; later ones are
@@ -21,12 +23,20 @@ class RequestMeters:
         model: The name of the replica's model, for requests that name none.
         version: What distinguishes this replica's model or configuration from its successor's.
         instruments: Where the numbers go, to each of them.
+        listeners: Told of each request that ended or was refused.
     """
 
-    def __init__(self, model: str, version: str, instruments: Sequence[Instruments]) -> None:
+    def __init__(
+        self,
+        model: str,
+        version: str,
+        instruments: Sequence[Instruments],
+        listeners: Sequence[Callable[[Access], None]] = (),
+    ) -> None:
         self._model = model
         self._version = version
         self._instruments = tuple(instruments)
+        self._listeners = tuple(listeners)
         self._running: Counter[tuple[str, str]] = Counter()
         self._known: dict[str, set[str]] = {"tenant": set(), "model": set(), "code": set()}
 
@@ -73,6 +83,12 @@ class RequestMeters:
             self._record(metrics.TOKENS_IN, labels, tokens_in)
         if tokens_out:
             self._record(metrics.TOKENS_OUT, labels, tokens_out)
+        self._tell(
+            Access(
+                *(tenant, model, route, status, seconds, ttft_s, tokens_in, tokens_out),
+                *(request_id, error, prompt),
+            )
+        )
 
     def refused(
         self,
@@ -88,6 +104,12 @@ class RequestMeters:
         """One was turned away."""
         labels = (*self._labels(tenant, model), self._bounded("code", reason))
         self._record(metrics.REFUSED, labels, 1)
+        access = Access(tenant, model, route, status, seconds, request_id=request_id, error=reason)
+        self._tell(access)
+
+    def _tell(self, access: Access) -> None:
+        for listener in self._listeners:
+            listener(access)
 
     def _count_running(self, tenant: str, model: str, change: int) -> None:
         labels = self._labels(tenant, model)
@@ -111,3 +133,9 @@ class RequestMeters:
     def _record(self, metric: metrics.Metric, labels: tuple[str, ...], value: float) -> None:
         for instruments in self._instruments:
             instruments.record(metric, labels, value)
+
+
+def meters_of_replica(model: str, version: str) -> RequestMeters:
+    """What a replica counts with: on its own page and for Ray's agents, with an access log on the
+    standard output, and with the facts on each request's span. Call it once a process."""
+    return RequestMeters(model, version, (own_page(), RayAgents()), (AccessLog().tell, tell_span))
