@@ -17,6 +17,7 @@
     │   ├── ClusterStartFailed   a node did not come up
     │   └── DoesNotFit           preflight: the workload can never be placed
     ├── CallError                a function or its configuration cannot travel
+    ├── EngineDied               the process behind a loaded model is gone
     ├── CheckpointError
     │   ├── UnsupportedState     a value that cannot be stored without pickle
     │   └── NonFiniteState       NaN or infinity in what was to be checkpointed
@@ -123,6 +124,10 @@ class CallError(EksmlError):
     """A function, its configuration or its files cannot travel to the cluster."""
 
 
+class EngineDied(EksmlError):
+    """The process behind a loaded model is gone; the model may be loaded again."""
+
+
 class CheckpointError(EksmlError):
     """Saving or restoring a checkpoint failed."""
 
@@ -161,3 +166,13 @@ class RunInterrupted(RunError):
 
 class Fenced(RunError):
     """A newer attempt owns this run; the one that sees this must stop and change nothing."""
+
+
+_MAX_CHARACTERS = 1000
+"""Of an error that is told in one line; a longer one is cut."""
+
+
+def tell(error: BaseException) -> str:
+    """One line on an exception of anybody: ``ValueError: cannot parse 'x'``."""
+    text = " ".join(str(error).split())[:_MAX_CHARACTERS]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

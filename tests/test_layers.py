@@ -21,6 +21,7 @@ LEVELS = {
     "backends": 3,
     "tracking": 3,
     "registry": 3,
+    "llm": 4,
     "runs": 4,
     "training": 5,
     "batches": 5,

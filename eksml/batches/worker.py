@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from eksml.batches import error_table, ledger
 from eksml.batches.blocks import ERROR, FILE, INTERNAL, PLACE, Block, Piece
 from eksml.batches.ledger import Done, Key
-from eksml.batches.models.base import EngineDied, Loaded, Model, Outcome
+from eksml.batches.models.base import Loaded, Model, Outcome
 from eksml.batches.sink import Sink
 from eksml.batches.sources.base import Source
 from eksml.batches.tries import Tries
+from eksml.errors import EngineDied
 from eksml.runs import ErrorRecord
 from eksml.runs.journal import Journal, source_name
 from eksml.runs.lease import check_fenced

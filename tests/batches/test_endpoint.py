@@ -14,9 +14,8 @@ import pyarrow as pa
 import pytest
 from openai_server import OpenAIFaults
 
-from eksml.batches.models.base import EngineDied
 from eksml.batches.models.endpoint import endpoint
-from eksml.errors import InvalidSpec
+from eksml.errors import EngineDied, InvalidSpec
 
 SCHEMA = pa.schema([("text", pa.string()), ("talk", pa.string())])
 

@@ -21,12 +21,12 @@ import pytest
 from tiny_llm import tiny_adapter, tiny_llm
 
 from eksml.batches.models import llm
-from eksml.batches.models.base import EngineDied
-from eksml.batches.models.engine_arguments import complete
 from eksml.batches.models.llm_adapters import Adapters
 from eksml.batches.models.llm_loaded import LoadedLLM
 from eksml.batches.models.vllm_engine import Engine
 from eksml.batches.models.vllm_start import start
+from eksml.errors import EngineDied
+from eksml.llm.engine_arguments import complete
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import cloudpickle
-import psutil
 import pyarrow as pa
 import pytest
 from tiny_llm import tiny_adapter, tiny_llm
 
-from eksml.batches.models import llm, model_folder
-from eksml.batches.models.lifeline import Lifeline
+from eksml.batches.models import llm
 from eksml.batches.models.llm_spec import LLM
 from eksml.errors import InvalidSpec, NotFound
+from eksml.llm import model_folder
 from eksml.storage import URI
 
 TEXTS = pa.schema([("text", pa.string()), ("id", pa.int64())])
@@ -241,42 +236,3 @@ def test_a_fetch_that_breaks_off_leaves_no_folder(
         model_folder.fetch(str(place))
 
     assert [path for path in (tmp_path / "models").iterdir() if path.is_dir()] == []
-
-
-HOLDER = """
-import subprocess, sys, time
-from eksml.batches.models.lifeline import Lifeline
-
-sleep = "import time; print('up', flush=True); time.sleep(99)"
-child = subprocess.Popen([sys.executable, "-c", sleep], stdout=subprocess.PIPE)
-child.stdout.readline()
-Lifeline().hold([child.pid])
-print(child.pid, flush=True)
-time.sleep(99)
-"""
-
-
-def test_what_a_killed_process_held_is_killed_too() -> None:
-    with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        held = psutil.Process(int(holder.stdout.readline()))
-        assert held.is_running()
-
-        os.kill(holder.pid, signal.SIGKILL)
-
-        held.wait(timeout=60)
-
-
-def test_letting_go_kills_what_is_held_and_nothing_else() -> None:
-    sleep = [sys.executable, "-c", "import time; time.sleep(99)"]
-    with subprocess.Popen(sleep) as held, subprocess.Popen(sleep) as other:
-        lifeline = Lifeline()
-        lifeline.hold([held.pid])
-        time.sleep(0.2)
-        assert held.poll() is None
-
-        lifeline.let_go()
-
-        assert held.wait(timeout=60) == -signal.SIGKILL
-        assert other.poll() is None
-        other.kill()

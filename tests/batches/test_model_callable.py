@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from eksml.batches.blocks import FILE, PLACE
 from eksml.batches.models.arrays import to_arrow, to_numpy
-from eksml.batches.models.base import EngineDied
 from eksml.batches.models.callable import callable_model
 from eksml.batches.models.isolation import PROBES, SUSPICIOUS, isolate
-from eksml.errors import InvalidSpec
+from eksml.errors import EngineDied, InvalidSpec
 
 ROWS = pa.table({"x": list(range(10)), "text": [f"row {i}" for i in range(10)]})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from eksml.errors import EksmlError, Problem
+from eksml.errors import Problem
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,7 +84,3 @@ class Loaded(Protocol):
 
     def close(self) -> None:
         """Let go of everything, processes included. Twice is fine."""
-
-
-class EngineDied(EksmlError):
-    """The process behind a loaded model is gone."""

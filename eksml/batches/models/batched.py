@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from eksml.batches.blocks import INTERNAL
 from eksml.batches.models.arrays import to_numpy
-from eksml.batches.models.base import EngineDied, Outcome
+from eksml.batches.models.base import Outcome
 from eksml.batches.models.clock import BusyClock
-from eksml.batches.models.isolation import Isolated, isolate, tell
+from eksml.batches.models.isolation import Isolated, isolate
 from eksml.batches.models.results import Results
-from eksml.errors import EksmlError, InvalidSpec, Problem
+from eksml.errors import EksmlError, EngineDied, InvalidSpec, Problem, tell
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,13 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eksml.batches.models.backoff import delay_s, retry_after_s
-from eksml.batches.models.base import EngineDied, Outcome
+from eksml.batches.models.base import Outcome
 from eksml.batches.models.endpoint_answers import Answer, outcome_of, send
-from eksml.batches.models.isolation import tell
 from eksml.batches.models.prompts import Ask, Unaskable
 from eksml.batches.models.rate_limit import TokenBucket
 from eksml.batches.models.row_tasks import RowFailed, RowTasks
-from eksml.errors import InvalidSpec, MissingExtra, Problem
+from eksml.errors import EngineDied, InvalidSpec, MissingExtra, Problem, tell
 
 if TYPE_CHECKING:
     import pyarrow as pa

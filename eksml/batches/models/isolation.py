@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from eksml.batches.models.base import EngineDied
-from eksml.errors import InvalidSpec
+from eksml.errors import EngineDied, InvalidSpec, tell
 
 T = TypeVar("T")
 
@@ -15,8 +14,6 @@ SUSPICIOUS = 8
 """Single rows that failed alike, after which it is asked whether they all do."""
 PROBES = 24
 """Rows, spread over those that are left, that are tried for it."""
-MAX_CHARACTERS = 1000
-"""Of an error; a longer one is cut."""
 
 
 class WrongResult(InvalidSpec):
@@ -75,12 +72,6 @@ def isolate(compute: Callable[[int, int], T], rows: int) -> Isolated[T]:
                 _give_up(waiting, told, done.errors)
                 break
     return done
-
-
-def tell(error: BaseException) -> str:
-    """One line on an exception: ``ValueError: cannot parse 'x'``."""
-    text = " ".join(str(error).split())[:MAX_CHARACTERS]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _all_fail(

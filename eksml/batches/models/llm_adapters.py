@@ -6,18 +6,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from eksml.batches.models.engine_arguments import Device
-from eksml.batches.models.model_folder import fetch, read_json
 from eksml.batches.models.prompts import Unaskable
-from eksml.errors import InvalidSpec, Problem
+from eksml.errors import Problem
+from eksml.llm.engine_arguments import Device
+from eksml.llm.lora import lora_arguments
+from eksml.llm.model_folder import fetch
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as ``max_lora_rank``."""
-TOGETHER = 8
-"""Adapters that one batch of an engine on accelerators may mix; each takes memory there."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -47,18 +44,7 @@ class Adapters:
 
     def engine_arguments(self, device: Device) -> dict[str, Any]:
         """What the engine must be told to take them."""
-        if not self._folders:
-            return {}
-        count = len(self._folders)
-        # On CPUs vLLM 0.32 gives a row without adapter, beside rows that have one, what is in the
-        # last place (vllm-project/vllm#48421), which must stay empty therefore.
-        places = count + 1 if device == "cpu" else min(count, TOGETHER)
-        return {
-            "enable_lora": True,
-            "max_loras": places,
-            "max_cpu_loras": places if device == "cpu" else count,
-            "max_lora_rank": self._rank(),
-        }
+        return lora_arguments(self._folders.values(), device)
 
     def of(self, table: pa.Table) -> list[Any | Unaskable | None]:
         """vLLM's ``LoRARequest`` of each row; None for the model as it is."""
@@ -77,15 +63,6 @@ class Adapters:
             return Unaskable(f"{what} {_choices(self._folders)}")
         number = list(self._folders).index(name) + 1
         return LoRARequest(name, number, self._folders[name])
-
-    def _rank(self) -> int:
-        found = [read_json(folder, "adapter_config.json") for folder in self._folders.values()]
-        largest = max(int(config.get("r", RANKS[0])) for config in found)
-        for rank in RANKS:
-            if rank >= largest:
-                return rank
-        told = f"have a rank of {largest}; vLLM takes {RANKS[-1]} at most."
-        raise InvalidSpec([Problem("adapters", told)], "the model")
 
 
 def _choices(adapters: Mapping[str, str]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from eksml.batches.models.engine_arguments import Device
 from eksml.batches.models.llm_spec import LLM, Task
+from eksml.llm.engine_arguments import Device
 
 
 def llm(

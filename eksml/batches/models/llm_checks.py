@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from eksml.batches.blocks import INTERNAL
-from eksml.batches.models import engine_arguments, llm_adapters, model_folder, sampling
+from eksml.batches.models import llm_adapters, sampling
 from eksml.batches.models.prompts import Template
 from eksml.errors import CallError, InvalidSpec, Problem, StorageError
+from eksml.llm import engine_arguments, model_folder
 from eksml.runs.pickling import check_picklable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from eksml.batches.models import engine_arguments, llm_adapters, llm_checks, model_folder, sampling
+from eksml.batches.models import llm_adapters, llm_checks, sampling
 from eksml.batches.models.base import Sizing
 from eksml.batches.models.columns import missing
 from eksml.batches.models.fingerprint import fingerprint
@@ -17,6 +17,7 @@ from eksml.batches.models.prompts import FromFunction, FromMessages, Prompts, Te
 from eksml.batches.models.structured import Form, schema_of
 from eksml.cluster.problems import Refused, Spec
 from eksml.errors import InvalidSpec, Problem, StorageError
+from eksml.llm import engine_arguments, model_folder
 from eksml.runs.call import entry_name
 
 if TYPE_CHECKING:
@@ -160,10 +161,11 @@ class LLM(Spec):
         """
         from eksml.batches.models import vllm_start
         from eksml.batches.models.llm_loaded import LoadedLLM
+        from eksml.llm.installed import check_installed, installed_device
 
         began = time.perf_counter()
-        device = self.device or vllm_start.installed_device()
-        vllm_start.check_installed(device)
+        device = self.device or installed_device()
+        check_installed(device)
         adapters = llm_adapters.Adapters(self.adapters, self.adapter, self.adapter_column)
         arguments = {
             **adapters.engine_arguments(device),

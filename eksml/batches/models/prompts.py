@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from eksml.batches.blocks import INTERNAL
-from eksml.batches.models.isolation import tell
-from eksml.errors import Problem
+from eksml.errors import Problem, tell
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from eksml.batches.blocks import INTERNAL
 from eksml.batches.models.arrays import to_arrow
-from eksml.batches.models.isolation import Isolated, WrongResult, tell
-from eksml.errors import Problem
+from eksml.batches.models.isolation import Isolated, WrongResult
+from eksml.errors import Problem, tell
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from eksml.batches.models.engine_arguments import unknown
 from eksml.batches.models.structured import Form
 from eksml.errors import Problem
+from eksml.llm.engine_arguments import unknown
 
 DEFAULT: dict[str, Any] = {"temperature": 0.0, "max_tokens": 128}
 """Greedy, so that a run gives the same answers each time."""

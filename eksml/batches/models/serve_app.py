@@ -15,10 +15,10 @@ from eksml.batches.models.arrays import to_arrow
 from eksml.batches.models.backoff import delay_s
 from eksml.batches.models.base import Outcome, Sizing
 from eksml.batches.models.columns import as_names, missing
-from eksml.batches.models.isolation import WrongResult, tell
+from eksml.batches.models.isolation import WrongResult
 from eksml.batches.models.row_tasks import RowFailed, RowTasks
 from eksml.cluster.problems import Spec
-from eksml.errors import InvalidSpec, Problem
+from eksml.errors import InvalidSpec, Problem, tell
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,7 +1,7 @@
 """A vLLM engine in this process's care: started, asked from any thread, watched, ended.
 
 What eksml uses of vLLM is here, in ``vllm_start`` and ``vllm_scoring``, and, for checking what
-users say, in ``engine_arguments`` and ``sampling``.
+users say, in ``sampling`` and ``eksml.llm``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from eksml.batches.models.base import EngineDied
-from eksml.batches.models.isolation import tell
-from eksml.batches.models.lifeline import Lifeline
 from eksml.batches.models.occupancy import Occupancy
 from eksml.batches.models.prompts import Ask
+from eksml.errors import EngineDied, tell
+from eksml.llm.lifeline import Lifeline
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
