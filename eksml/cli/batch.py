@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eksml import env
 from eksml.cli import options, output, values
 from eksml.cli.app import command
 from eksml.cli.starting import print_end, start, stdout_kept_free
@@ -63,10 +61,7 @@ def batch(
         Any,  # typer would take a tuple for two words
         typer.Option(parser=values.span, metavar="N|LEAST,MOST", help="Processes with the model."),
     ] = None,
-    resources: Annotated[
-        dict[str, float] | None,
-        typer.Option(parser=values.amounts, metavar="CPU=2,GPU=1", help="Of each worker."),
-    ] = None,
+    resources: options.Resources = None,
     format: Annotated[str, typer.Option(metavar="parquet|jsonl", help="Of the output.")] = (
         "parquet"
     ),
@@ -98,29 +93,12 @@ def batch(
         ),
     ] = None,
     storage: options.Storage = None,
-    name: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The run's name; that of an ended run resumes it."),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE|URL",
-            help="Where to compute.  [EKSML_CLUSTER, else in this process, on its own Ray]",
-        ),
-    ] = None,
-    working_dir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Take it along to the cluster.")
-    ] = None,
-    deadline: Annotated[
-        float | None, typer.Option(parser=values.duration_s, metavar="2h", help="Stop then.")
-    ] = None,
-    budget_node_hours: Annotated[
-        float | None, typer.Option(metavar="HOURS", help="Stop once spent.")
-    ] = None,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Return at once; the run goes on on its cluster.")
-    ] = False,
+    name: options.NewRunName = None,
+    cluster: options.Cluster = None,
+    working_dir: options.WorkingDir = None,
+    deadline: options.Deadline = None,
+    budget_node_hours: options.NodeHours = None,
+    no_wait: options.NoWait = False,
     json: options.Json = False,
 ) -> None:
     """Compute a model over data, every row once, here or on a cluster.
@@ -128,11 +106,7 @@ def batch(
     A run that was killed, cancelled or failed computes what is left when it is started again with
     the same --name.
     """
-    where = cluster or env.CLUSTER()
-    if no_wait and where is None:
-        raise typer.BadParameter(
-            "needs --cluster: a run in this process ends with it.", param_hint="--no-wait"
-        )
+    where = options.place(cluster, wait=not no_wait)
     for option, wanted in {"--retry-errors": retry_errors, "--since": since}.items():
         if wanted and name is None:
             raise typer.BadParameter("needs --name: of which run?", param_hint=option)
@@ -145,7 +119,7 @@ def batch(
             data if len(data) > 1 else data[0],
             output_folder,
         )
-        options: dict[str, Any] = {
+        said: dict[str, Any] = {
             "name": name,
             "storage": storage,
             "cluster": where,
@@ -165,9 +139,9 @@ def batch(
             "wait": not no_wait,
         }
         if schedule is None:
-            run = _start(call, options)
+            run = _start(call, said)
         else:
-            made = call(**options)
+            made = call(**said)
     if schedule is not None:
         _print_schedule(made, json)
     elif json:
@@ -176,12 +150,12 @@ def batch(
         print_end(run, storage)
 
 
-def _start(call: Callable[..., Run], options: dict[str, Any]) -> Run:
+def _start(call: Callable[..., Run], said: dict[str, Any]) -> Run:
     """Start the run; Ctrl-C says how to go on."""
     try:
-        return start("batch", call, **options)
+        return start("batch", call, **said)
     except KeyboardInterrupt:
-        if options["since"] is None:
+        if said["since"] is None:
             raise
         raise KeyboardInterrupt(  # the name is no run's, so `start` knows too little
             "What is done stays done. Here the same command goes on; on a cluster the run does: "

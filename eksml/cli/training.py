@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from eksml import env
 from eksml.cli import options, output, values
 from eksml.cli.app import command
 from eksml.cli.starting import print_end, start, stdout_kept_free
@@ -46,22 +45,10 @@ def train(
         typer.Option(metavar="NAME=PATH", help="Data for ctx.batches(NAME). Repeatable."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that train together.")] = 1,
-    resources: Annotated[
-        dict[str, float] | None,
-        typer.Option(parser=values.amounts, metavar="CPU=2,GPU=1", help="Of each worker.  [CPU=1]"),
-    ] = None,
+    resources: options.Resources = None,
     storage: options.Storage = None,
-    name: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The run's name; that of an ended run resumes it."),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE|URL",
-            help="Where to train.  [EKSML_CLUSTER, else in this process, on its own Ray]",
-        ),
-    ] = None,
+    name: options.NewRunName = None,
+    cluster: options.Cluster = None,
     checkpoint_every: Annotated[
         dict[str, float] | None,
         typer.Option(parser=values.cadence, metavar="100|30s", help="Steps or time.  [60s]"),
@@ -71,19 +58,10 @@ def train(
         int, typer.Option(help="Failures without a new checkpoint to survive; -1: any number.")
     ] = 3,
     seed: Annotated[int, typer.Option(help="Of torch, numpy and Python.")] = 0,
-    deadline: Annotated[
-        float | None,
-        typer.Option(parser=values.duration_s, metavar="2h", help="Stop at a checkpoint then."),
-    ] = None,
-    budget_node_hours: Annotated[
-        float | None, typer.Option(metavar="HOURS", help="Stop at a checkpoint once spent.")
-    ] = None,
-    working_dir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Take it along to the cluster.")
-    ] = None,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Return at once; the run goes on on its cluster.")
-    ] = False,
+    deadline: options.Deadline = None,
+    budget_node_hours: options.NodeHours = None,
+    working_dir: options.WorkingDir = None,
+    no_wait: options.NoWait = False,
     json: options.Json = False,
 ) -> None:
     """Train a function with exact resume, here or on a cluster.
@@ -91,11 +69,7 @@ def train(
     A run that was killed, cancelled or failed goes on from its last checkpoint when it is started
     again with the same --name.
     """
-    where = cluster or env.CLUSTER()
-    if no_wait and where is None:
-        raise typer.BadParameter(
-            "needs --cluster: a run in this process ends with it.", param_hint="--no-wait"
-        )
+    where = options.place(cluster, wait=not no_wait)
     checkpoint: dict[str, Any] = dict(checkpoint_every or {})
     if keep is not None:
         checkpoint["keep"] = keep
