@@ -26,7 +26,7 @@ SECTIONS = {
         "cluster-logs",
     ),
     "Runs": ("train", "batch", "runs", "show", "top", "logs", "metrics", "cancel"),
-    "This machine": ("doctor",),
+    "This machine": ("doctor", "dashboards"),
 }
 """All commands, in the order in which help shows them."""
 

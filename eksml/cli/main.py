@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 # Importing a noun adds its commands
-from eksml.cli import batch, clusters, doctor, manifests, nodes, runs, streams, training
+from eksml.cli import batch, clusters, dashboards, doctor, manifests, nodes, runs, streams, training
 from eksml.cli.app import app
 
 __all__ = [
     "app",
     "batch",
     "clusters",
+    "dashboards",
     "doctor",
     "main",
     "manifests",

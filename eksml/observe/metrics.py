@@ -55,7 +55,7 @@ REQUESTS = Metric(
 ERRORS = Metric(
     "eksml_serve_errors",
     "counter",
-    "Requests that ended in an error, those in the middle of a stream too, by the error's code.",
+    "Requests that failed by no fault of their own: 5xx, or an error in the middle of a stream.",
     (*_OF_A_MODEL, "code"),
 )
 REFUSED = Metric(
@@ -151,4 +151,9 @@ ENGINE = (
 )
 """Those of vLLM's own metrics that dashboards, alerts and ``eksml top`` read."""
 
-ALL = (*SERVING, *STREAMS, *ENGINE)
+HEALTHY = Metric(
+    "serve_deployment_replica_healthy", "gauge", "", ("application", "deployment", "replica")
+)
+"""Ray Serve's own: 1 for each replica whose health check passes."""
+
+ALL = (*SERVING, *STREAMS, *ENGINE, HEALTHY)

@@ -72,8 +72,9 @@ class RequestMeters:
         labels = self._labels(tenant, model)
         self._record(metrics.REQUESTS, (*labels, route, str(status)), 1)
         self._record(metrics.REQUEST_TIME, labels, seconds)
-        if error:
-            self._record(metrics.ERRORS, (*labels, self._bounded("code", error)), 1)
+        if status >= 500 or (error and status < 400):
+            code = self._bounded("code", error or str(status))
+            self._record(metrics.ERRORS, (*labels, code), 1)
         if ttft_s is not None:
             self._record(metrics.TTFT, labels, ttft_s)
             if tokens_out is not None and tokens_out > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from types import SimpleNamespace
 from typing import Any
@@ -67,6 +68,25 @@ def test_a_request_that_streams_nothing_has_no_first_token() -> None:
     assert counted.value("eksml_serve_tokens_in_total") == 7
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "code"),
+    [(500, "", "500"), (503, "engine_dead", "engine_dead"), (200, "deadline", "deadline")],
+)
+def test_failures_are_counted_those_of_streams_too(status: int, error: str, code: str) -> None:
+    counted = Counted()
+    counted.meters.request_started("acme", "tiny", CHAT)
+    counted.meters.request_ended("acme", "tiny", CHAT, status, 1.0, error=error)
+    assert counted.value("eksml_serve_errors_total", code=code) == 1
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, "bad_request"), (499, ""), (200, "")])
+def test_a_clients_own_fault_is_no_failure(status: int, error: str) -> None:
+    counted = Counted()
+    counted.meters.request_started("acme", "tiny", CHAT)
+    counted.meters.request_ended("acme", "tiny", CHAT, status, 1.0, error=error)
+    assert "eksml_serve_errors" not in prometheus_client.generate_latest(counted.registry).decode()
+
+
 def test_refusals_are_counted_by_their_reason() -> None:
     counted = Counted()
     counted.meters.refused("acme", "rate_limit_exceeded", status=429)
@@ -80,7 +100,7 @@ def test_every_metric_is_shown_under_the_names_that_are_written_down() -> None:
     counted.meters.request_started("acme", "tiny", CHAT)
     counted.meters.waiting("acme", 1)
     counted.meters.waited("acme", 0.2)
-    counted.meters.request_ended("acme", "tiny", CHAT, 200, 1.5, 0.5, 10, 21, error="internal")
+    counted.meters.request_ended("acme", "tiny", CHAT, 200, 1.5, 0.5, 10, 21, error="died")
     counted.meters.refused("acme", "invalid_api_key")
     page = prometheus_client.generate_latest(counted.registry).decode()
     shown = {
@@ -191,7 +211,7 @@ def test_rays_agent_shows_the_same_numbers(embedded_ray: None) -> None:
     meters.request_started("acme", "tiny", CHAT)
     meters.waiting("acme", 1)
     meters.waited("acme", 0.2)
-    meters.request_ended("acme", "tiny", CHAT, 200, 1.5, 0.5, 10, 21, error="internal")
+    meters.request_ended("acme", "tiny", CHAT, 200, 1.5, 0.5, 10, 21, error="died")
     meters.refused("acme", "invalid_api_key")
     node = ray.nodes()[0]
     page = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
@@ -202,6 +222,7 @@ def test_rays_agent_shows_the_same_numbers(embedded_ray: None) -> None:
         samples = [s for f in text_string_to_metric_families(text) for s in f.samples]
         if wanted <= {sample.name for sample in samples}:
             break
+        time.sleep(0.2)
     (tokens,) = [s for s in samples if s.name == "ray_eksml_serve_tokens_out_total"]
     assert tokens.value == 21
     assert tokens.labels["tenant"] == "acme"
