@@ -4,7 +4,7 @@
 >>> counts = streams.items([{"word": "a"}]).key_by("word").reduce({"n": "count"})
 """
 
-from eksml.streams.ends import call, files, generator, items, kafka, nats, postgres, sqs
+from eksml.streams.ends import call, files, generator, items, kafka, kinesis, nats, postgres, sqs
 from eksml.streams.graph import Stream
 from eksml.streams.operators.process import Timing
 from eksml.streams.operators.side import Side
@@ -25,6 +25,7 @@ __all__ = [
     "generator",
     "items",
     "kafka",
+    "kinesis",
     "nats",
     "on_event",
     "pause",

@@ -15,6 +15,7 @@ Needs the extra ``eksml[dev]``.
 
 from eksml.testing.fault_proxy import Fault, FaultProxy, Seen
 from eksml.testing.kafka_broker import KafkaBroker
+from eksml.testing.kinesis_server import KinesisServer
 from eksml.testing.nats_server import NatsServer
 from eksml.testing.postgres_server import PostgresServer
 from eksml.testing.s3_server import S3Server
@@ -24,6 +25,7 @@ __all__ = [
     "Fault",
     "FaultProxy",
     "KafkaBroker",
+    "KinesisServer",
     "NatsServer",
     "PostgresServer",
     "S3Server",

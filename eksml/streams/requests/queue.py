@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from eksml.errors import AccessDenied, NotFound, StorageUnavailable
+from eksml.streams.aws import told
 
 T = TypeVar("T")
-_MISSING = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
-_DENIED = ("AccessDenied", "AccessDeniedException", "InvalidClientTokenId")
 
 
 @dataclass(frozen=True)
@@ -90,22 +88,10 @@ class Queue:
         return self._do(call)
 
     def _do(self, call: Callable[[Any, str], T]) -> T:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
+        with told(f"queue {self._name!r}"):
             if self._known is None:
                 self._known = self._find()
             return call(*self._known)
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in _MISSING:
-                told = f"There is no queue {self._name!r}. Make it, or name another."
-                raise NotFound(told) from error
-            if code in _DENIED:
-                raise AccessDenied(f"The queue {self._name!r} may not be used: {error}") from error
-            raise StorageUnavailable(f"SQS, queue {self._name!r}: {error}") from error
-        except BotoCoreError as error:
-            raise StorageUnavailable(f"SQS, queue {self._name!r}: {error}") from error
 
     def _find(self) -> tuple[Any, str]:
         import boto3
