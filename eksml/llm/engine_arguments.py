@@ -6,13 +6,14 @@ import difflib
 import sys
 import typing
 from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from eksml.errors import Problem
 
-Device = Literal["cpu", "gpu"]
+Device = Literal["cpu", "gpu", "neuron"]
 
-SLOTS = {"cpu": 256, "gpu": 1024}
+SLOTS = {"cpu": 256, "gpu": 1024, "neuron": 256}
 """Upper bounds of what vLLM sets as ``max_num_seqs`` by itself (1,024 on the largest GPUs)."""
 ON_CPU: dict[str, Any] = {"dtype": "bfloat16", "enforce_eager": True}
 """There is nothing to capture, and compiling takes longer than it saves."""
@@ -22,11 +23,8 @@ OURS = {
     "runner": "It follows from task.",
     "enable_lora": "It follows from adapters.",
     "max_loras": "It follows from adapters.",
-    "disable_log_stats": "eksml counts by itself.",
-    "enable_log_requests": "A batch has too many.",
     "hf_token": "Set HF_TOKEN in the environment: secrets do not belong into records.",
-    "data_parallel_size": "More workers do the same, and lose less when one dies.",
-    "nnodes": "A worker's engine runs on one node.",
+    "nnodes": "An engine runs on one node.",
 }
 """What cannot be said as an engine argument, and what to do."""
 
@@ -45,9 +43,16 @@ PACE = frozenset(
 """What decides on the speed and not on the answers: a run may go on with other values."""
 
 
-def static_problems(given: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with engine arguments and can be seen without vLLM."""
-    for name, remedy in OURS.items():
+def static_problems(
+    given: Mapping[str, Any], also: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Problem]:
+    """What is wrong with engine arguments and can be seen without vLLM.
+
+    Args:
+        given: The arguments.
+        also: Names that cannot be said either, beside ``OURS`` → what to do.
+    """
+    for name, remedy in {**OURS, **also}.items():
         if name in given:
             yield Problem(f"engine.{name}", "cannot be set here.", remedy)
     if given.get("distributed_executor_backend") == "ray":

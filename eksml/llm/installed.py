@@ -15,6 +15,11 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
 }
+_HOW: dict[Device, str] = {
+    "cpu": "pip install 'eksml[cpu]'",
+    "gpu": "pip install 'eksml[gpu]'",
+    "neuron": "Use AWS's image with its plugin vllm-neuron.",
+}
 CPU_CACHE = ("VLLM_CPU_KVCACHE_SPACE", "1")
 """GiB for the key-value cache of an engine on CPUs, where vLLM would take half of the memory."""
 
@@ -28,7 +33,10 @@ def installed_device() -> Device:
     import_vllm()
     from vllm.platforms import current_platform
 
-    return "cpu" if current_platform.is_cpu() else "gpu"
+    if current_platform.is_cpu():
+        return "cpu"
+    # AWS's plugin for Neuron is a platform from outside of vLLM, known by its name only
+    return "neuron" if current_platform.device_name == "neuron" else "gpu"
 
 
 def check_installed(device: Device) -> None:
@@ -44,7 +52,7 @@ def check_installed(device: Device) -> None:
         raise InvalidSpec([Problem("engine", told, "Install a newer one.")], "the model")
     if device != installed_device():
         told = f"The installed vLLM is not built for {device}."
-        raise InvalidSpec([Problem("device", told, f"pip install 'eksml[{device}]'")], "the model")
+        raise InvalidSpec([Problem("device", told, _HOW[device])], "the model")
 
 
 def import_vllm() -> Any:

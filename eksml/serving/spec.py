@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 from eksml.cluster.names import AtLeastOne, Count
 from eksml.cluster.problems import Refused, Spec
 from eksml.errors import Problem
+from eksml.serving.arguments import argument_problems
 from eksml.serving.words import (
     AbsolutePath,
     Digest,
@@ -56,7 +57,8 @@ class ModelSpec(Spec):
     task: Task = "generate"
     """What the model does: write text, or embed it."""
     engine: dict[str, Any] = Field(default_factory=dict)
-    """vLLM's engine arguments, over the profile's."""
+    """vLLM's engine arguments, over the profile's; and those of its server that say how it answers,
+    such as ``tool_call_parser``."""
     adapters: dict[Name, Filled] = Field(default_factory=dict)
     """LoRA adapters: the name that clients say in ``model`` → a folder or ``s3://…``."""
     queue: Count | None = None
@@ -64,9 +66,12 @@ class ModelSpec(Spec):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        problems = list(argument_problems(self.engine))
         if self.name in self.adapters:
             told = f"{self.name!r} is the model itself to vLLM, so the adapter would never be used."
-            raise Refused([Problem("adapters", told, "Give one of them another name.")])
+            problems.append(Problem("adapters", told, "Give one of them another name."))
+        if problems:
+            raise Refused(problems)
         return self
 
     @property
