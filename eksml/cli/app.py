@@ -26,7 +26,8 @@ SECTIONS = {
         "cluster-logs",
     ),
     "Runs": ("train", "batch", "runs", "show", "top", "logs", "metrics", "cancel"),
-    "This machine": ("doctor", "dashboards"),
+    "Models that are served": ("chat", "dashboards"),
+    "This machine": ("doctor",),
 }
 """All commands, in the order in which help shows them."""
 

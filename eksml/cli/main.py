@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 # Importing a noun adds its commands
-from eksml.cli import batch, clusters, dashboards, doctor, manifests, nodes, runs, streams, training
+from eksml.cli import (
+    batch,
+    chat,
+    clusters,
+    dashboards,
+    doctor,
+    manifests,
+    nodes,
+    runs,
+    streams,
+    training,
+)
 from eksml.cli.app import app
 
 __all__ = [
     "app",
     "batch",
+    "chat",
     "clusters",
     "dashboards",
     "doctor",

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from browser import Browser, installed
+from streaming_server import MARKUP, StreamingServer
 
 from eksml.serving.playground import playground, policy
 
 KEY = "sk-secret"
-MARKUP = "<img src=x onerror=alert(1)> "
 
 
 def page(method: str = "GET") -> tuple[dict[str, str], bytes]:
@@ -67,90 +63,14 @@ def test_a_head_request_gets_the_headers_alone() -> None:
     assert int(headers["content-length"]) > 5000
 
 
-class Api:
-    """A stub of the API under ``/llm/``: needs a key, and does what the prompt says."""
-
-    def __init__(self) -> None:
-        self.bodies: list[Any] = []
-        self.gone = threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.url = f"http://127.0.0.1:{self.server.server_port}/llm"
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path == "/llm":
-                    headers, body = page()
-                    self._send(200, headers, body)
-                elif self._has_key():
-                    models = {"data": [{"id": "tiny"}, {"id": "large"}]}
-                    self._send(200, {}, json.dumps(models).encode())
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                api.bodies.append(body)
-                if self._has_key():
-                    self._stream(body["messages"][-1]["content"])
-
-            def _has_key(self) -> bool:
-                if self.headers["Authorization"] == f"Bearer {KEY}":
-                    return True
-                refused = {"error": {"message": "This server wants a key."}}
-                self._send(401, {}, json.dumps(refused).encode())
-                return False
-
-            def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-                self.send_response(status)
-                for name, value in {"content-length": str(len(body)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def _stream(self, prompt: str) -> None:
-                self.send_response(200)
-                self.send_header("content-type", "text/event-stream")
-                self.end_headers()
-                for number in range(4):
-                    time.sleep(0.05)
-                    delta = {"content": f"{MARKUP}é{number} "}
-                    self._event(json.dumps({"choices": [{"delta": delta}]}))
-                if prompt == "cut":
-                    return
-                try:
-                    while prompt == "endless":
-                        time.sleep(0.05)
-                        self._event(json.dumps({"choices": [{"delta": {"content": "and "}}]}))
-                except OSError:
-                    api.gone.set()
-                    return
-                self._event(json.dumps({"choices": [], "usage": {"completion_tokens": 4}}))
-                self._event("[DONE]")
-
-            def _event(self, text: str) -> None:
-                self.wfile.write(f"data: {text}\n\n".encode())
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        return Handler
+@pytest.fixture(scope="module")
+def api() -> Iterator[StreamingServer]:
+    with StreamingServer(KEY, page) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    made = Api()
-    made.thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    made.thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser(api: Api) -> Iterator[Browser]:
+def browser(api: StreamingServer) -> Iterator[Browser]:
     if not installed():
         pytest.skip("needs a browser: apt-get install chromium chromium-driver")
     with Browser() as made:
@@ -158,7 +78,7 @@ def browser(api: Api) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def opened(browser: Browser, api: Api) -> Browser:
+def opened(browser: Browser, api: StreamingServer) -> Browser:
     """The page, with a key given and the models listed."""
     browser.open(api.url)
     browser.run(f"at('key').value = '{KEY}'; listModels()")
@@ -167,14 +87,14 @@ def opened(browser: Browser, api: Api) -> Browser:
     return browser
 
 
-def test_without_a_key_a_person_is_told_so(browser: Browser, api: Api) -> None:
+def test_without_a_key_a_person_is_told_so(browser: Browser, api: StreamingServer) -> None:
     browser.open(api.url)
     told = browser.wait("document.querySelector('.error')?.textContent")
     assert told == "401: This server wants a key."
 
 
 def test_a_person_asks_with_the_keyboard_alone_and_sees_the_speed(
-    opened: Browser, api: Api
+    opened: Browser, api: StreamingServer
 ) -> None:
     opened.type("hello", "Enter")
     figures = opened.wait("at('figures').textContent.includes('/s') && at('figures').textContent")
@@ -194,7 +114,9 @@ def test_what_a_model_writes_stays_text(opened: Browser) -> None:
     assert MARKUP in opened.run("return document.querySelector('.assistant').textContent")
 
 
-def test_escape_stops_an_answer_and_the_server_notices(opened: Browser, api: Api) -> None:
+def test_escape_stops_an_answer_and_the_server_notices(
+    opened: Browser, api: StreamingServer
+) -> None:
     opened.type("endless", "Enter")
     opened.wait("document.querySelector('.assistant')?.textContent.includes('and')")
     opened.type("Escape")
