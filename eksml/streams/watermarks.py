@@ -83,6 +83,8 @@ class Meeting:
             return False
         self._marks[index] = mark
         active = [each for each in self._marks if each is not None]
+        if len(active) < len(self._marks):  # the idle ones may still give what the ended will not
+            active = [each for each in active if each != FOREVER]
         before = self.mark, self.idle
         self.idle = not active
         if active:

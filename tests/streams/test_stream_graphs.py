@@ -195,6 +195,18 @@ def test_a_meeting_never_goes_back_and_never_passes_an_active_input(steps):
             assert meeting.mark == min(active)
 
 
+def test_time_does_not_end_where_one_input_has_ended_and_the_other_is_idle():
+    meeting = Meeting(2)
+    meeting.advance(0, FOREVER)
+    meeting.advance(1, None)
+    assert meeting.idle
+    assert meeting.mark == NEVER
+    meeting.advance(1, 7)
+    assert (meeting.mark, meeting.output) == (7, 7)
+    meeting.advance(1, FOREVER)
+    assert meeting.mark == FOREVER
+
+
 def test_a_silent_split_holds_nobody_back_and_an_ended_one_neither():
     marks = SplitWatermarks(delay_us=5, idle_us=100)
     marks.add("a", now_us=0)
