@@ -6,6 +6,7 @@ import json
 import threading
 import time
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -118,6 +119,18 @@ def holds_state(run, after) -> bool:
     """Whether a checkpoint later than ``after`` holds state of windows that are open."""
     meta = checkpoints.newest(run.uri)
     return meta is not None and meta["epoch"] > after and bool(meta["state"].get("window"))
+
+
+def test_a_generator_that_has_nothing_at_present_holds_nothing_up(tmp_path):
+    def now_and_then(split, start):
+        for number in range(start, 20):
+            yield []
+            yield pa.table({"number": [number]}).slice(0, number % 2)
+            yield {"number": number}
+
+    graph = streams.generator(now_and_then).with_time("number").to(streams.files(tmp_path / "out"))
+    assert stream(graph, storage=tmp_path).state == "succeeded"
+    assert pq.read_table(tmp_path / "out").num_rows == 30
 
 
 def test_a_paused_stream_reads_nothing_until_it_is_resumed(tmp_path):

@@ -19,7 +19,8 @@ _PATIENCE_S = 0.005
 @dataclass(frozen=True)
 class Generator(Source):
     """``fn(split, start)`` yields the events of a split from number ``start`` on, the same each
-    time: dictionaries, lists of them, or Arrow tables, whose rows count one by one."""
+    time: dictionaries, lists of them, or Arrow tables, whose rows count one by one. An empty list
+    says that there is nothing at present."""
 
     kind: ClassVar[str] = "generator"
     source_guarantee: ClassVar[Guarantee] = "exactly-once"
@@ -49,7 +50,7 @@ class _Split:
         self._iterator: Iterator[Any] | None = None
 
     def read(self) -> Batch | None:
-        """What it yields next."""
+        """What it yields next; None if that is nothing."""
         if self._iterator is None:
             self._iterator = iter(self._fn(int(self.name), self.position))
         events: list[Event] = []
@@ -60,11 +61,11 @@ class _Split:
                 self.position += len(batch)
                 if events:  # a generator that mixes both: keep their order
                     return _together(events, batch)
-                return batch
+                return batch if len(batch) else None
             events += value if isinstance(value, list) else [dict(value)]
             self.position += len(value) if isinstance(value, list) else 1
             if len(events) >= _MOST_EVENTS or time.perf_counter() > end_s:
-                return _of_rows(events)
+                return _of_rows(events) if events else None
         self.ended = True
         return _of_rows(events) if events else None
 
