@@ -4,7 +4,20 @@
 >>> counts = streams.items([{"word": "a"}]).key_by("word").reduce({"n": "count"})
 """
 
-from eksml.streams.ends import call, files, generator, items, kafka, kinesis, nats, postgres, sqs
+from eksml.streams.ends import (
+    call,
+    endpoint,
+    files,
+    generator,
+    http,
+    items,
+    kafka,
+    kinesis,
+    nats,
+    postgres,
+    served,
+    sqs,
+)
 from eksml.streams.graph import Stream
 from eksml.streams.operators.process import Timing
 from eksml.streams.operators.side import Side
@@ -21,8 +34,10 @@ __all__ = [
     "Timing",
     "call",
     "drain",
+    "endpoint",
     "files",
     "generator",
+    "http",
     "items",
     "kafka",
     "kinesis",
@@ -33,6 +48,7 @@ __all__ = [
     "rescale",
     "resume",
     "savepoint",
+    "served",
     "session",
     "sliding",
     "sqs",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from eksml.storage import URI
 from eksml.streams.endpoints.files import Files, Format
+from eksml.streams.endpoints.http import Http
 from eksml.streams.endpoints.kafka import Kafka, Values
 from eksml.streams.endpoints.kinesis import Kinesis
 from eksml.streams.endpoints.nats import Nats
@@ -15,6 +16,7 @@ from eksml.streams.endpoints.postgres import Postgres
 from eksml.streams.endpoints.sqs import Sqs
 from eksml.streams.graph import Stream, begin
 from eksml.streams.operators.functions import Form
+from eksml.streams.remote import Endpoint, Served
 from eksml.streams.sinks.call import Call
 from eksml.streams.sources.generator import Generator
 
@@ -24,7 +26,8 @@ def generator(fn: Callable[[int, int], Any], *, splits: int = 1, name: str | Non
 
     Args:
         fn: Yields the events of split 0, 1, … from event number ``start`` on: the same events each
-            time, in the same order. Dictionaries, lists of them, or Arrow tables.
+            time, in the same order. Dictionaries, lists of them, or Arrow tables; an empty list
+            if there is nothing at present.
         splits: Independent parts, which tasks share.
     """
     return begin(Generator(fn, splits), name)
@@ -116,6 +119,49 @@ def nats(subject: str, servers: str, *, name: str | None = None) -> Stream:
     return begin(Nats(subject, servers), name)
 
 
+def http(
+    port: int,
+    *,
+    path: str = "/",
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    name: str | None = None,
+) -> Stream:
+    """A stream of events that clients POST: a JSON object, or a list of them.
+
+    Each worker listens on ``port``. A request is answered with 200 when a checkpoint holds its
+    events, so that what was answered is never lost; what was not has to be sent again, and may then
+    count twice. 400, 401: it never will be taken; 503: it may be later.
+
+    Args:
+        host: Where to listen; ``"0.0.0.0"``, for clients of other machines, asks for a ``token``.
+        token: What clients have to send as ``Authorization: Bearer …``.
+    """
+    return begin(Http(port, path, host, token), name)
+
+
+def endpoint(url: str, *, token: str | None = None, timeout_s: float = 30.0) -> Endpoint:
+    """A model, or a service, behind a URL: for ``infer(endpoint(…))``, and as a sink for
+    ``to(call(endpoint(…), each_epoch=True))``.
+
+    It gets a JSON list of events by POST; as a model it answers with a list of as many. While it
+    is busy or away it is asked again, and after that the stream begins again from its last
+    checkpoint; events that a model refuses (400 and so on) are poison. As a sink of whole epochs it
+    is sent an ``Idempotency-Key``: it has each effect once if it stores the key beside it.
+    """
+    return Endpoint(url, token, timeout_s)
+
+
+def served(app: str) -> Served:
+    """An application of Ray Serve in the same cluster, through its handle, without HTTP: for
+    ``infer(served("fraud"))``, and as a sink for ``to(call(served("audit")))``.
+
+    As a model its ingress is called with ``{name: array}`` of a micro-batch and returns as many
+    rows; as a sink with a list of events, and with ``each_epoch`` with the epoch's key as well.
+    """
+    return Served(app)
+
+
 def kinesis(stream: str, *, key: str | None = None, name: str | None = None) -> Stream:
     """A stream of Kinesis: its records, each a JSON object; in ``to``, a sink.
 
@@ -141,15 +187,19 @@ def postgres(table: str, dsn: str, *, key: str | Sequence[str] = ()) -> Postgres
     return Postgres(table, dsn, (key,) if isinstance(key, str) else tuple(key))
 
 
-def call(fn: Callable[..., Any], *, each_epoch: bool = False, columns: Form = False) -> Call:
+def call(
+    fn: Callable[..., Any] | Endpoint | Served, *, each_epoch: bool = False, columns: Form = False
+) -> Call:
     """A function as a sink.
 
     Args:
         fn: ``fn(events)``, called with each micro-batch as it comes; after a failure some come
-            again. It may be an ``async def``.
+            again. It may be an ``async def``, or an :func:`endpoint` or :func:`served`.
         each_epoch: Call ``fn(events, key)`` with everything between two checkpoints, once the
             second one stands. The same key always comes with the same events: an effect that is
             stored together with its key happens once.
         columns: Give ``{name: array}`` in place of a list of dictionaries; as for ``map``.
     """
+    if isinstance(fn, Endpoint | Served):
+        fn = fn.send
     return Call(fn, each_epoch, columns)

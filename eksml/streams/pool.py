@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from eksml.errors import StorageError
 from eksml.runs.record import ErrorRecord
 from eksml.streams.batch import Batch, columns_of, concat_tables, single
 from eksml.streams.operators.functions import call, record_batch
@@ -60,6 +61,8 @@ class Model:
         for _ in range(tries):
             try:
                 return self._call(batch)
+            except StorageError:  # what it needs is away: no event is to blame
+                raise
             except Exception as error:
                 last = error
         assert last is not None
