@@ -16,7 +16,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -162,20 +162,29 @@ class Signals:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._kv = 0.0
         self._firsts: deque[tuple[float, float, int]] = deque()
 
-    def first_token(self, seconds: float, requests: int) -> None:
-        """A first token came, so long after its request, with so many requests in the replica."""
-        self._firsts.append((self._clock(), seconds, requests))
+    def step(self, kv: float, requests: int, first_tokens_s: Sequence[float]) -> None:
+        """The engine made a step.
 
-    def numbers(self, kv: float) -> dict[str, float]:
-        """Statistics for the policy, given the share of the KV cache that is in use."""
+        Args:
+            kv: Share of its KV cache in use.
+            requests: Those in the engine, running and waiting.
+            first_tokens_s: For each request that got its first token: how long that took.
+        """
+        self._kv = kv
+        now = self._clock()
+        self._firsts.extend((now, seconds, requests) for seconds in first_tokens_s)
+
+    def numbers(self) -> dict[str, float]:
+        """Statistics for the policy. Serve asks for them several times a second."""
         while self._firsts and self._clock() - self._firsts[0][0] > WINDOW_S:
             self._firsts.popleft()
         if len(self._firsts) < ENOUGH:
-            return {"kv": kv, "ttft_s": 0.0, "requests_then": 0.0}
+            return {"kv": self._kv, "ttft_s": 0.0, "requests_then": 0.0}
         return {
-            "kv": kv,
+            "kv": self._kv,
             "ttft_s": statistics.median(seconds for _, seconds, _ in self._firsts),
             "requests_then": statistics.fmean(requests for _, _, requests in self._firsts),
         }

@@ -124,12 +124,13 @@ def test_first_tokens_count_while_they_are_new_and_enough() -> None:
     now = [0.0]
     signals = Signals(clock=lambda: now[0])
     for number in range(ENOUGH - 1):
-        signals.first_token(seconds=number, requests=4)
-    assert signals.numbers(kv=0.25) == {"kv": 0.25, "ttft_s": 0.0, "requests_then": 0.0}
-    signals.first_token(seconds=100.0, requests=9)
-    assert signals.numbers(kv=0.5) == {"kv": 0.5, "ttft_s": 2.0, "requests_then": 5.0}
+        signals.step(kv=0.25, requests=4, first_tokens_s=[number])
+    signals.step(kv=0.5, requests=7, first_tokens_s=[])
+    assert signals.numbers() == {"kv": 0.5, "ttft_s": 0.0, "requests_then": 0.0}
+    signals.step(kv=0.75, requests=9, first_tokens_s=[100.0])
+    assert signals.numbers() == {"kv": 0.75, "ttft_s": 2.0, "requests_then": 5.0}
     now[0] = WINDOW_S + 1
-    assert signals.numbers(kv=0.0)["ttft_s"] == 0.0
+    assert signals.numbers() == {"kv": 0.75, "ttft_s": 0.0, "requests_then": 0.0}
 
 
 def test_the_load_is_what_all_replicas_told_together() -> None:
