@@ -16,6 +16,7 @@ _SOURCES = (
 )
 _HOMES = {
     "batch": "eksml.batches.verb",
+    "iceberg_table": "eksml.batches.iceberg_table",
     **dict.fromkeys(_MODELS, "eksml.batches.models"),
     **dict.fromkeys(_SOURCES, "eksml.batches.sources"),
 }
@@ -23,6 +24,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
+    from eksml.batches.iceberg_table import iceberg_table as iceberg_table
     from eksml.batches.models.callable import callable_model as callable_model
     from eksml.batches.models.endpoint import endpoint as endpoint
     from eksml.batches.models.llm_call import llm as llm

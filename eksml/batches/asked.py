@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from eksml.batches.iceberg_table import IcebergTable
 from eksml.batches.job import BatchJob
 from eksml.batches.models import model_of
 from eksml.batches.sources import check_unique, source_of
@@ -34,6 +35,8 @@ class Asked:
     job: BatchJob
     root: URI
     """The storage for runs."""
+    table: IcebergTable | None = None
+    """What the output's files are added to at the end."""
 
     def identity(self) -> dict[str, Any]:
         """What decides the output; a run that goes on must have the same."""
@@ -44,12 +47,21 @@ class Asked:
             "format": self.job.format,
             "keep": self.job.keep and list(self.job.keep),
             "partition_by": list(self.job.partition_by),
+            "table": self.table and self.table.describe(),
         }
 
 
-def checked(model: Any, data: Any, output: Any, name: Any, storage: Any, **fields: Any) -> Asked:
+def checked(
+    model: Any,
+    data: Any,
+    output: Any,
+    name: Any,
+    storage: Any,
+    table: IcebergTable | None = None,
+    **fields: Any,
+) -> Asked:
     """The arguments, or all their problems at once."""
-    problems: list[Problem] = []
+    problems = list(_table_problems(table, fields))
     if name is not None and (problem := name_problem(name)):
         problems.append(problem)
 
@@ -71,7 +83,7 @@ def checked(model: Any, data: Any, output: Any, name: Any, storage: Any, **field
     )
     if problems:
         raise InvalidSpec(problems, "eksml.batch")
-    return Asked(*made)
+    return Asked(*made, table)
 
 
 def inventory_of(asked: Asked) -> Inventory:
@@ -97,6 +109,19 @@ def placed(asked: Asked, offers: Iterable[Offer]) -> Asked:
         return asked
     gpus = any(offer.resources.get("GPU") for offer in offers)
     return replace(asked, model=model.on("gpu" if gpus else "cpu"))
+
+
+def _table_problems(table: Any, fields: dict[str, Any]) -> Iterator[Problem]:
+    if table is None:
+        return
+    if not isinstance(table, IcebergTable):
+        remedy = "Write eksml.batches.iceberg_table('namespace.table')."
+        yield Problem("table", f"{table!r:.80} is no table.", remedy)
+    if fields.get("format", "parquet") != "parquet":
+        yield Problem("table", "takes files of Parquet only.", "Leave format out.")
+    if fields.get("partition_by"):
+        told = "takes no folders of partitions: their columns are not in the files."
+        yield Problem("table", told, "Leave partition_by out.")
 
 
 def _column_problems(job: BatchJob, schema: pa.Schema) -> Iterator[Problem]:

@@ -30,6 +30,7 @@ def run_driver(run: URI) -> None:
         source=call.config["source"],
         output=URI.parse(spec["output"]),
         job=BatchJob.model_validate(spec["job"]),
+        table=call.config.get("table"),
         sizes=Sizes(**{**spec["sizes"], "workers": tuple(spec["sizes"]["workers"])}),
         generation=spec["generation"],
         usd_per_node_hour=spec["usd_per_node_hour"],

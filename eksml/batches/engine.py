@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from eksml.batches import ledger, pipeline, series
+from eksml.batches.iceberg_table import IcebergTable
 from eksml.batches.job import BatchJob
+from eksml.batches.ledger import Done, Key
 from eksml.batches.meter import Meter
 from eksml.batches.models.base import Model
 from eksml.batches.plan import Sizes
@@ -36,6 +38,8 @@ class Batch:
     output: URI
     job: BatchJob
     sizes: Sizes
+    table: IcebergTable | None = None
+    """What the output's files are added to at the end."""
     generation: int = 0
     """How often failed rows were asked to be tried again."""
     usd_per_node_hour: float | None = None
@@ -62,6 +66,8 @@ def drive(run: URI, batch: Batch) -> None:
                 before = len(done)
                 try:
                     for told in _round(attempt, batch, [Task(k, blocks[k.block]) for k in left]):
+                        if batch.table is not None and told.done.files and not tally.computed:
+                            batch.table.check_file(batch.output / told.done.files[0])
                         done[told.done.key] = told.done
                         meter.add(told)
                         if tally.computed >= ASKED_AFTER:
@@ -71,10 +77,12 @@ def drive(run: URI, batch: Batch) -> None:
                     if lost > batch.job.max_failures:
                         raise RunFailed(f"{run.name} failed: {error}") from error
         _check_errors(run, tally.errors, tally.rows + tally.errors, batch.job)
+        table = None if batch.table is None else _added(attempt, batch, batch.table, done)
         attempt.write_result(
             report(
                 run,
                 tally,
+                table=table,
                 output=batch.output,
                 seconds=time.time() - began_s,
                 computing_s=meter.computing_s,
@@ -84,6 +92,19 @@ def drive(run: URI, batch: Batch) -> None:
             )
         )
     series.mark(run)
+
+
+def _added(
+    attempt: Attempt, batch: Batch, table: IcebergTable, done: Mapping[Key, Done]
+) -> dict[str, Any]:
+    """Add all files to the table; gives what the report says of it."""
+    files: dict[int, list[URI]] = {}
+    for key in sorted(done):
+        found = [batch.output / name for name in done[key].files]
+        files.setdefault(key.generation, []).extend(found)
+    attempt.check_fenced()
+    snapshot_id = table.add(attempt.run, attempt.record.created_s, files)
+    return {**table.describe(), "snapshot_id": snapshot_id}
 
 
 class _Lost(Exception):
@@ -103,7 +124,12 @@ def _round(attempt: Attempt, batch: Batch, tasks: list[Task]) -> Iterator[Told]:
         attempt.number,
         batch.source,
         batch.model,
-        sink=Sink(batch.output, batch.job.format, batch.job.partition_by),
+        sink=Sink(
+            batch.output,
+            batch.job.format,
+            batch.job.partition_by,
+            for_iceberg=batch.table is not None,
+        ),
         keep=batch.job.keep,
         max_failures=batch.job.max_failures,
     )

@@ -22,7 +22,7 @@ from eksml.batches.plan import Cut, Sizes, cut, size
 from eksml.batches.price import usd_per_node_hour
 from eksml.batches.sink import check_claimable, claim
 from eksml.cluster.preflight import Offer, offers_of
-from eksml.errors import AlreadyExists, EksmlError, RunNameInUse, RunNotFound
+from eksml.errors import AlreadyExists, EksmlError, InvalidSpec, RunNameInUse, RunNotFound
 from eksml.runs.call import pack
 from eksml.runs.driver import abandon, check_free, create
 from eksml.runs.record import RECORD, read_record
@@ -78,6 +78,8 @@ def opened(
         inventory = inventory or inventory_of(asked)
     asked.output.check_writable()
     check_claimable(asked.output, run)
+    if asked.table is not None and (problems := asked.table.problems()):
+        raise InvalidSpec(problems, "eksml.batch")
     target, offers = _target(cluster)
     plan = _planned(asked, begun, inventory, offers, edition.meta if edition else {})
     made = _made(run, plan, target, again)
@@ -163,6 +165,7 @@ def _made(run: URI, plan: _Plan, target: Running | None, again: bool) -> Batch:
         asked.output,
         asked.job,
         plan.sizes,
+        asked.table,
         generation=_generation(run, again),
         usd_per_node_hour=usd_per_node_hour(spec, plan.sizes, plan.offers),
     )
@@ -183,7 +186,7 @@ def _record(
     """Write the run's record, and for a cluster its model and source."""
     call = None
     if target is not None:
-        parts = {"model": made.model, "source": made.source}
+        parts = {"model": made.model, "source": made.source, "table": made.table}
         call = pack(drive, parts, run.parent, working_dir=working_dir)
     create(
         run.parent,

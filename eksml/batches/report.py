@@ -25,6 +25,7 @@ def report(
     node_hours: float,
     busy: Mapping[str, Mapping[str, float]],
     usd_per_node_hour: float | None,
+    table: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The run in numbers; what it was not asked to count is left out.
 
@@ -32,6 +33,7 @@ def report(
         seconds: Of this attempt, from its start.
         computing_s: Of that, from the first block on: without the start of workers and models.
         node_hours: Of all attempts.
+        table: Which table has the files, and its snapshot.
         busy: What each worker of this attempt last said of its model.
     """
     lengths = {name: summary(histogram) for name, histogram in sorted(tally.lengths.items())}
@@ -48,6 +50,8 @@ def report(
         "rows_per_s": round(tally.computed / computing_s, 1) if computing_s > 0 else 0.0,
         "engine": _engine(busy),
     }
+    if table is not None:
+        found["table"] = table
     if usd_per_node_hour is not None:
         usd = node_hours * usd_per_node_hour
         found["usd"] = round(usd, 4)

@@ -116,6 +116,7 @@ def by_the_clock(
         "output": str(asked.output),
         "name": name,
         "since": WATERMARK,
+        "table": asked.table,
         "storage": str(asked.root),
         **asked.job.model_dump(),
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from eksml.batches.iceberg_types import conformed
 from eksml.batches.ledger import Key
 from eksml.errors import AlreadyExists, NotFound, RunNameInUse
 from eksml.storage import URI
@@ -29,6 +30,8 @@ class Sink:
     folder: URI
     format: Format = "parquet"
     partition_by: tuple[str, ...] = ()
+    for_iceberg: bool = False
+    """Whether the types must be such as Iceberg knows."""
 
     def write(self, key: Key, table: pa.Table) -> tuple[str, ...]:
         """Write the rows of a block, in place of what an earlier try wrote of it.
@@ -36,6 +39,8 @@ class Sink:
         Returns:
             The files' names in the folder: one, or one a partition; none for no rows.
         """
+        if self.for_iceberg:
+            table = conformed(table)
         names = []
         for inside, part in self._parts(table):
             name = f"{inside}part-{_suffix(key)}.{self.format}"

@@ -23,6 +23,7 @@ from eksml.storage import URI
 
 if TYPE_CHECKING:
     from eksml.backends import Running
+    from eksml.batches.iceberg_table import IcebergTable
     from eksml.cluster import Cluster
 
 MODULE = "eksml.batches"
@@ -39,6 +40,7 @@ def batch(
     format: Literal["parquet", "jsonl"] = "parquet",
     keep: Sequence[str] | None = None,
     partition_by: Sequence[str] = (),
+    table: IcebergTable | None = None,
     rows_per_file: int | None = None,
     max_error_share: float = 0.1,
     max_failures: int = 3,
@@ -75,6 +77,8 @@ def batch(
         format: Of the output's files.
         keep: Input columns that the output has beside the model's. None: all.
         partition_by: Input columns that become folders of the output.
+        table: ``eksml.batches.iceberg_table(…)``, to which all files are added in one snapshot
+            when the run has succeeded.
         rows_per_file: Also what is committed at once. None: chosen, see ``run.plan()``.
         max_error_share: Share of failed rows above which the run stops.
         max_failures: Times that rows may take their worker down before they count as failed.
@@ -120,6 +124,7 @@ def batch(
         format=format,
         keep=keep,
         partition_by=partition_by,
+        table=table,
         rows_per_file=rows_per_file,
         max_error_share=max_error_share,
         max_failures=max_failures,

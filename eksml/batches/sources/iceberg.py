@@ -67,7 +67,7 @@ class Iceberg(Listed):
         location = _metadata_of(URI.parse(self.path[0]))
         static = library("pyiceberg.table", "iceberg").StaticTable
         try:
-            return static.from_metadata(str(location), _properties())
+            return static.from_metadata(str(location), s3_properties())
         except (ValueError, KeyError, OSError) as error:
             raise Damaged(f"{location} cannot be read: {first_line(error)}") from error
 
@@ -158,7 +158,7 @@ def _expression(filter: Any) -> Any:
     return either
 
 
-def _properties() -> dict[str, str]:
+def s3_properties() -> dict[str, str]:
     """What the library has to be told of S3; credentials it finds by itself."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
