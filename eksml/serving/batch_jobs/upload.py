@@ -11,6 +11,7 @@ from eksml.serving.batch_jobs.files import FileWriter, StoredFile
 
 _FIELD_BYTES = 1024
 _FIELDS = ("purpose", "file")
+_MOST_FIELDS = 8
 
 
 class TooLarge(InvalidSpec):
@@ -109,7 +110,7 @@ class _Form:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         if self._name in self._fields:
             raise _wrong(self._name, "stands in the form twice.")
-        if len(self._fields) > len(_FIELDS):
+        if len(self._fields) >= _MOST_FIELDS:
             raise _wrong(self._name, "is one field too many.")
         self._fields[self._name] = bytearray()
         if self._name == "file":
