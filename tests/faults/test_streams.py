@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import family
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -195,15 +197,18 @@ def test_a_killed_node_and_a_killed_driver_on_a_cluster_change_nothing(cluster, 
 
 
 def test_a_slow_sink_holds_the_source_back_and_loses_nothing(embedded_ray, tmp_path):
-    """Events wait at the source and not in memory: what is between it and the sink is bounded."""
-    chunks, read, written = 400, tmp_path / "read", tmp_path / "written"
+    """Events wait at the source and not in memory: what is between it and the sink is bounded, and
+    so is what the tasks take, while hundreds of megabytes go through them."""
+    chunks, read, written = 800, tmp_path / "read", tmp_path / "written"
+    read.touch()
 
     def counted(split, start):
+        filler = pa.array(["x" * 1000]).take(pa.array([0] * 1000))
         for first in range(start // 1000, chunks):
             with read.open("ab") as file:
                 file.write(b".")
             number = np.arange(first * 1000, first * 1000 + 1000)
-            yield pa.table({"number": number, "key": number % 3})
+            yield pa.table({"number": number, "key": number % 3, "filler": filler})
 
     def slow(columns):
         time.sleep(0.01)
@@ -211,19 +216,42 @@ def test_a_slow_sink_holds_the_source_back_and_loses_nothing(embedded_ray, tmp_p
         with written.open("a") as file:
             file.write(f"{len(columns['number'])} {behind}\n")
 
-    stream(
+    run = stream(
         streams.generator(counted)
         .key_by("key")
         .filter(lambda columns: columns["key"] == 1, columns=True)
         .to(streams.call(slow, columns=True)),
         storage=tmp_path,
         parallelism=2,
+        wait=False,
     )
+    memory = []
+    while run.state in ("pending", "running"):
+        memory.append((read.stat().st_size, private_memory_of_tasks()))
+        time.sleep(0.1)
+    run.wait(progress=False)
     counts, behind = zip(*(map(int, line.split()) for line in written.open()), strict=True)
     assert sum(counts) == sum(n % 3 == 1 for n in range(chunks * 1000))
     # 4 messages on the way, one in work, one to be sent: each of 8,192 events at the most, of
     # which this task gets every third
     assert max(behind) <= 6 * 8.192 * 3 + 2
+    early = max(rss for so_far, rss in memory if so_far <= chunks / 2)
+    later = max(rss for so_far, rss in memory if so_far > chunks / 2)
+    print(
+        f"the tasks: {early / 1e6:.0f} MB for the first half, {later / 1e6:.0f} MB for the second"
+    )
+    assert later <= 1.1 * early
+
+
+def private_memory_of_tasks() -> int:
+    """Bytes that the tasks' processes hold for themselves; what they share is Ray's object store,
+    whose pages they touch one after another."""
+    found = 0
+    for process in family.titled("Task"):
+        with contextlib.suppress(psutil.Error):
+            memory = process.memory_info()
+            found += memory.rss - memory.shared
+    return found
 
 
 def test_a_zombie_writes_nothing_after_its_successor_has_taken_over(embedded_ray, tmp_path):
