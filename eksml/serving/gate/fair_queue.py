@@ -140,7 +140,10 @@ class FairQueue:
         lane = self._lanes.get(tenant.name)
         if lane is None:
             lane = self._lanes[tenant.name] = _Lane(tenant, self._time)
-        lane.tenant = tenant  # its file may have been read again
+        if lane.tenant is not tenant:  # its file was read again
+            if not lane.may_start(self._share()):
+                lane.clock = max(lane.clock, self._time)
+            lane.tenant = tenant
         return lane
 
     def _wait(self, lane: _Lane, place: Place) -> None:
