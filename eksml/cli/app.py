@@ -25,8 +25,8 @@ SECTIONS = {
         "exec",
         "cluster-logs",
     ),
-    "Runs": ("train", "batch", "runs", "show", "top", "logs", "metrics", "cancel"),
-    "Models that are served": ("chat", "dashboards"),
+    "Runs": ("train", "batch", "runs", "show", "logs", "metrics", "cancel"),
+    "Models and streams": ("serve", "chat", "top", "dashboards"),
     "This machine": ("doctor",),
 }
 """All commands, in the order in which help shows them."""

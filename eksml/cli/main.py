@@ -12,7 +12,8 @@ from eksml.cli import (
     manifests,
     nodes,
     runs,
-    streams,
+    serving,
+    top,
     training,
 )
 from eksml.cli.app import app
@@ -28,7 +29,8 @@ __all__ = [
     "manifests",
     "nodes",
     "runs",
-    "streams",
+    "serving",
+    "top",
     "training",
 ]
 

@@ -1,46 +1,17 @@
-"""The command ``eksml top``."""
+"""How a stream stands, as ``eksml top`` shows it."""
 
 from __future__ import annotations
 
-import time
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from eksml.cli import options, output
-from eksml.cli.app import command
+from eksml.cli import output
 from eksml.errors import NotFound
 
-_PAUSE_S = 2.0
 _COLUMNS = ("step", "in", "out", "events/s", "lag", "busy", "late", "dead")
 
 
-@command("top", "eksml top fraud", "eksml top fraud --once", "eksml top fraud --json | jq .steps")
-def top(
-    name: options.RunName,
-    once: Annotated[bool, typer.Option("--once", help="Show it once and return.")] = False,
-    storage: options.Storage = None,
-    json: options.Json = False,
-) -> None:
-    """Watch a stream: events, lag, late and dead letters of each step, and its checkpoints."""
-    from eksml.runs import get_run
-    from eksml.runs.record import ENDED
-
-    run = get_run(name, storage)
-    while True:
-        status = _status(run.uri)
-        if json:
-            output.print_json(status)
-            return
-        if not once:
-            typer.echo("\x1b[2J\x1b[H", nl=False)
-        _show(name, run.state, status)
-        if once or run.state in ENDED:
-            return
-        time.sleep(_PAUSE_S)
-
-
-def _status(run: Any) -> dict[str, Any]:
+def status_of(run: Any) -> dict[str, Any]:
+    """What a stream's run tells of itself; ``run`` is its place in storage."""
     try:
         found: dict[str, Any] = (run / "status.json").read_json()
     except NotFound:
@@ -48,7 +19,8 @@ def _status(run: Any) -> dict[str, Any]:
     return found
 
 
-def _show(name: str, state: str, status: dict[str, Any]) -> None:
+def show(name: str, state: str, status: dict[str, Any]) -> None:
+    """Print it for people."""
     checkpoint = status["checkpoint"]
     told = f"{name}: {state}, {status['restarts']} restarts"
     if checkpoint:

@@ -8,7 +8,8 @@ from eksml.observe.promql import mean, quantile, rate, total, value
 
 _CLUSTER = Variable("cluster", m.HEALTHY.ray_series[0], "ray_io_cluster")
 _HERE = 'ray_io_cluster=~"$cluster"'
-_ASKED = f'{_HERE},model=~"$model",tenant=~"$tenant"'
+_OF_MODEL = f'{_HERE},model=~"$model"'
+_ASKED = f'{_OF_MODEL},tenant=~"$tenant"'
 _ENGINE = f'{_HERE},model_name=~"$model"'
 _STREAM = f'{_HERE},run=~"$run"'
 
@@ -85,12 +86,10 @@ _LOAD = (
         "Replicas",
         "short",
         (
-            (
-                total(value(m.HEALTHY, 'ray_io_cluster=~"$cluster"'), "application"),
-                "{{application}}",
-            ),
+            (total(value(m.HEALTHY, _HERE), "application"), "healthy {{application}}"),
+            (total(value(m.REPLICA, _OF_MODEL), "model", "version"), "there {{model}} {{version}}"),
         ),
-        "Replicas whose health check passes.",
+        "Replicas whose health check passes, and all that are there, by version.",
     ),
 )
 _TOKENS = (
@@ -107,10 +106,10 @@ _TOKENS = (
         "By tenant.",
     ),
     Panel(
-        "Versions",
+        "Requests by version",
         "reqps",
         _by(m.REQUESTS, _ASKED, "version"),
-        "Requests by version: a rollout is seen here.",
+        "A rollout is seen here: requests move from one version to the next.",
     ),
 )
 _INSIDE = (

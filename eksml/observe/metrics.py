@@ -107,8 +107,15 @@ REQUEST_TIME = Metric(
 TOKENS_IN = Metric("eksml_serve_tokens_in", "counter", "Tokens of prompts.", _OF_A_MODEL)
 TOKENS_OUT = Metric("eksml_serve_tokens_out", "counter", "Tokens of answers.", _OF_A_MODEL)
 
+REPLICA = Metric(
+    "eksml_serve_replica",
+    "gauge",
+    "1 for each replica that is there.",
+    ("model", "version", "replica"),
+)
+
 SERVING = (
-    *(REQUESTS, ERRORS, REFUSED, RUNNING, WAITING, WAIT),
+    *(REPLICA, REQUESTS, ERRORS, REFUSED, RUNNING, WAITING, WAIT),
     *(TTFT, TOKEN_TIME, REQUEST_TIME, TOKENS_IN, TOKENS_OUT),
 )
 """What a replica of a model counts, beside its engine."""

@@ -22,6 +22,7 @@ class RequestMeters:
     Args:
         model: The name of the replica's model, for requests that name none.
         version: What distinguishes this replica's model or configuration from its successor's.
+        replica: A name that no other replica has: Ray Serve's for it.
         instruments: Where the numbers go, to each of them.
         listeners: Told of each request that ended or was refused.
     """
@@ -30,6 +31,7 @@ class RequestMeters:
         self,
         model: str,
         version: str,
+        replica: str,
         instruments: Sequence[Instruments],
         listeners: Sequence[Callable[[Access], None]] = (),
     ) -> None:
@@ -39,6 +41,7 @@ class RequestMeters:
         self._listeners = tuple(listeners)
         self._running: Counter[tuple[str, str]] = Counter()
         self._known: dict[str, set[str]] = {"tenant": set(), "model": set(), "code": set()}
+        self._record(metrics.REPLICA, (model, version, replica), 1)
 
     def request_started(self, tenant: str, model: str, route: str) -> None:
         """One more runs."""
@@ -136,7 +139,8 @@ class RequestMeters:
             instruments.record(metric, labels, value)
 
 
-def meters_of_replica(model: str, version: str) -> RequestMeters:
+def meters_of_replica(model: str, version: str, replica: str) -> RequestMeters:
     """What a replica counts with: on its own page and for Ray's agents, with an access log on the
     standard output, and with the facts on each request's span. Call it once a process."""
-    return RequestMeters(model, version, (own_page(), RayAgents()), (AccessLog().tell, tell_span))
+    instruments = (own_page(), RayAgents())
+    return RequestMeters(model, version, replica, instruments, (AccessLog().tell, tell_span))

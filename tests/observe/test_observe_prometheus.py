@@ -38,7 +38,7 @@ class RayPage(Page):
 def page_of_a_busy_cluster(registry: Any) -> bytes:
     """One more request of each kind, every time it is asked."""
     page = RAY_PAGES.setdefault(registry, RayPage(registry))
-    meters = METERS.setdefault(registry, RequestMeters("tiny", "v1", [page]))
+    meters = METERS.setdefault(registry, RequestMeters("tiny", "v1", "r1", [page]))
     meters.request_started("acme", "tiny", "/v1/completions")
     meters.waiting("acme", 2)
     meters.waited("acme", 0.1)

@@ -34,7 +34,7 @@ class Counted:
         self.registry = prometheus_client.CollectorRegistry()
         self.lines: list[str] = []
         log = AccessLog(self.lines.append, now=lambda: 1_764_144_000.25)
-        self.meters = RequestMeters("tiny", "v3", [Page(self.registry)], [log.tell])
+        self.meters = RequestMeters("tiny", "v3", "r1", [Page(self.registry)], [log.tell])
 
     def value(self, name: str, **labels: str) -> float | None:
         labels = {"model": "tiny", "version": "v3", "tenant": "acme", **labels}
@@ -207,7 +207,7 @@ def test_an_answer_that_tells_no_usage_has_none(tail: bytes) -> None:
 def test_rays_agent_shows_the_same_numbers(embedded_ray: None) -> None:
     import ray
 
-    meters = RequestMeters("tiny", "v3", [RayAgents()])
+    meters = RequestMeters("tiny", "v3", "r1", [RayAgents()])
     meters.request_started("acme", "tiny", CHAT)
     meters.waiting("acme", 1)
     meters.waited("acme", 0.2)
