@@ -1,0 +1,168 @@
+"""A serving specification as Serve's configuration, and as KubeRay's service.
+
+How many replicas a model has stands in ``deployments``, not in ``args``: Serve takes new arguments
+for new code and replaces every replica, while it adds and removes replicas of the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eksml.cluster.workloads import RayServiceSpec
+from eksml.cluster.yaml import load_yaml_file
+from eksml.errors import InvalidSpec, Problem
+from eksml.serving.apps import deployment_options, parts_of, replica_resources
+from eksml.serving.environment import serve_environment
+from eksml.serving.profiles import settings_of
+from eksml.serving.spec import AppSpec, ModelSpec, ServeSpec
+
+if TYPE_CHECKING:
+    from eksml.cluster import Cluster
+    from eksml.cluster.preflight import Demand
+
+PORT = 8000
+"""Serve's own, which KubeRay's Service leads to."""
+BUILDERS = "eksml.serving.apps:"
+_SCALING = ("num_replicas", "autoscaling_config", "graceful_shutdown_timeout_s")
+"""Options of a deployment that change without new replicas."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file says is to be served."""
+
+    config: dict[str, Any]
+    """Serve's configuration, with :func:`serve_options` where the file says nothing."""
+    models: tuple[ModelSpec, ...]
+    """Of its applications, those of eksml's."""
+
+
+def serve_config(spec: ServeSpec) -> dict[str, Any]:
+    """Serve's configuration of all applications, as ``serve deploy`` takes it."""
+    one_each = [model.model_copy(update={"replicas": 1}) for model in spec.models]
+    parts = parts_of(spec.model_copy(update={"models": one_each}), f"http://127.0.0.1:{PORT}")
+    applications: list[dict[str, Any]] = [
+        {
+            "name": part.name,
+            "route_prefix": part.route,
+            "import_path": part.import_path,
+            "args": part.args,
+        }
+        for part in parts
+    ]
+    for model, application in zip(spec.models, applications, strict=False):  # a gateway comes last
+        application["deployments"] = [_scaling(spec, model)]
+    return {**serve_options(), "applications": applications}
+
+
+def serve_options() -> dict[str, Any]:
+    """The part of a configuration that is Serve's: it counts when Serve starts, then no more."""
+    return {
+        "http_options": {"host": "127.0.0.1", "port": PORT},
+        "controller_options": {"runtime_env": {"env_vars": serve_environment()}},
+    }
+
+
+def ray_service_spec(config: Mapping[str, Any], **fields: Any) -> RayServiceSpec:
+    """A configuration as KubeRay's service, to be rendered with a cluster.
+
+    Serve listens on all addresses there: a pod's own is what a Service leads to.
+
+    Args:
+        config: Serve's configuration, from :func:`serve_config` or a file.
+        fields: How upgrades come: those of :class:`RayServiceSpec`.
+
+    Raises:
+        InvalidSpec: With every problem.
+    """
+    http = {**config.get("http_options", {}), "host": "0.0.0.0"}
+    return RayServiceSpec(serve_config={**config, "http_options": http}, **fields)
+
+
+def read(path: str | Path) -> Written:
+    """What a YAML file says is to be served: a Serve configuration, if it has ``applications``, or
+    the fields of a :class:`ServeSpec`.
+
+    Raises:
+        InvalidSpec: It cannot be read, or with every problem in it.
+    """
+    fields = load_yaml_file(path, "the file")
+    if "applications" not in fields:
+        spec = ServeSpec(**fields)
+        return Written(serve_config(spec), spec.models)
+    applications = fields["applications"]
+    if not isinstance(applications, list) or not all(isinstance(app, dict) for app in applications):
+        raise InvalidSpec([Problem("applications", "is no list of mappings.")], str(path))
+    models = tuple(_models(applications, str(path)))
+    return Written({**serve_options(), **fields}, models)
+
+
+def on_cluster(model: ModelSpec, cluster: Cluster) -> ModelSpec:
+    """The model with its device said: where it is not, what the cluster has most to offer."""
+    from eksml.cluster.preflight import offers_of
+
+    if model.device is not None:
+        return model
+    had = {name for offer in offers_of(cluster) for name in offer.resources}
+    device = "gpu" if "GPU" in had else "neuron" if "neuron_cores" in had else "cpu"
+    return model.model_copy(update={"device": device})
+
+
+def demands_of(models: tuple[ModelSpec, ...]) -> list[Demand]:
+    """What must be placed for all models to be there, for :func:`eksml.cluster.preflight`.
+
+    One replica counts of a model that scales to zero.
+    """
+    from eksml.cluster.preflight import Demand
+
+    return [
+        Demand((replica_resources(model),) * max(1, model.replica_range[0]), what=model.name)
+        for model in models
+    ]
+
+
+def _scaling(spec: ServeSpec, model: ModelSpec) -> dict[str, Any]:
+    settings = settings_of(model, deadline_s=spec.limits.deadline_s)
+    options = deployment_options(model, settings)
+    return {"name": options["name"]} | {name: options[name] for name in _SCALING if name in options}
+
+
+def _models(applications: list[dict[str, Any]], path: str) -> Iterator[ModelSpec]:
+    """The models of a Serve configuration's applications; every problem of all of them at once."""
+    problems: list[Problem] = []
+    for number, application in enumerate(applications):
+        try:
+            yield from _models_of(application)
+        except InvalidSpec as error:
+            start = f"applications.{number}.args"
+            problems += [
+                Problem(f"{start}.{found.path}", found.message, found.remedy)
+                for found in error.problems
+            ]
+    if problems:
+        raise InvalidSpec(problems, path)
+
+
+def _models_of(application: Mapping[str, Any]) -> Iterator[ModelSpec]:
+    builder, args = application.get("import_path"), application.get("args", {})
+    if not isinstance(args, Mapping):
+        raise InvalidSpec([Problem("args", "is no mapping.", "Write the fields of AppSpec.")])
+    if builder == f"{BUILDERS}model":
+        model = AppSpec(**args).model
+        yield model.model_copy(update={"replicas": _replicas(application, model)})
+    elif builder == f"{BUILDERS}gateway":
+        ServeSpec(**args.get("serve", {}))
+
+
+def _replicas(application: Mapping[str, Any], model: ModelSpec) -> Any:
+    """As ``deployments`` says, else as the model does."""
+    for options in application.get("deployments") or ():
+        scaling = options.get("autoscaling_config") or {}
+        if "max_replicas" in scaling:
+            return (scaling.get("min_replicas", 1), scaling["max_replicas"])
+        if isinstance(options.get("num_replicas"), int):
+            return options["num_replicas"]
+    return model.replicas
