@@ -13,7 +13,7 @@ from eksml.cli.app import app
 if TYPE_CHECKING:
     from eksml.serving.fit import Need, Room
     from eksml.serving.profiles import Settings
-    from eksml.serving.spec import ModelSpec
+    from eksml.serving.spec import AppSpec, ModelSpec
 
 serving = typer.Typer(
     name="serve",
@@ -74,9 +74,10 @@ def explain(
     from eksml.serving.profiles import settings_of
 
     found = {}
-    for model in _models(what, profile, engine):
+    for each in _apps(what, profile, engine):
+        model = each.model
         chosen = model.model_copy(update={"device": device}) if device else model
-        settings = settings_of(chosen)
+        settings = settings_of(chosen, deadline_s=each.limits.deadline_s)
         if json:
             found[model.name] = _as_json(chosen, settings, instance)
         else:
@@ -159,20 +160,21 @@ def key(
     )
 
 
-def _models(what: str, profile: str | None, engine: list[str] | None) -> tuple[ModelSpec, ...]:
+def _apps(what: str, profile: str | None, engine: list[str] | None) -> tuple[AppSpec, ...]:
     from eksml.serving import config
-    from eksml.serving.spec import ModelSpec
+    from eksml.serving.spec import AppSpec, ModelSpec
 
     if what.endswith((".yaml", ".yml")):
         if profile or engine:
             raise typer.BadParameter(
                 "are for a MODEL; a file says its own.", param_hint="--profile and --engine"
             )
-        return config.read(what).models
+        return config.read(what).apps
     fields: dict[str, Any] = {"profile": profile} if profile else {}
     arguments = values.config(engine or (), None)
     name = Path(what.rstrip("/")).name
-    return (ModelSpec(name=name, source=what, engine=arguments, **fields),)
+    model = ModelSpec(name=name, source=what, engine=arguments, **fields)
+    return (AppSpec(model=model),)
 
 
 def _print(model: ModelSpec, settings: Settings, instance: str | None) -> None:

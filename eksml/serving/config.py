@@ -36,8 +36,13 @@ class Written:
 
     config: dict[str, Any]
     """Serve's configuration, with :func:`serve_options` where the file says nothing."""
-    models: tuple[ModelSpec, ...]
-    """Of its applications, those of eksml's."""
+    apps: tuple[AppSpec, ...]
+    """One for each model."""
+
+    @property
+    def models(self) -> tuple[ModelSpec, ...]:
+        """The models alone."""
+        return tuple(app.model for app in self.apps)
 
 
 def serve_config(spec: ServeSpec) -> dict[str, Any]:
@@ -92,12 +97,12 @@ def read(path: str | Path) -> Written:
     fields = load_yaml_file(path, "the file")
     if "applications" not in fields:
         spec = ServeSpec(**fields)
-        return Written(serve_config(spec), spec.models)
+        return Written(serve_config(spec), tuple(map(spec.app, spec.models)))
     applications = fields["applications"]
     if not isinstance(applications, list) or not all(isinstance(app, dict) for app in applications):
         raise InvalidSpec([Problem("applications", "is no list of mappings.")], str(path))
-    models = tuple(_models(applications, str(path)))
-    return Written({**serve_options(), **fields}, models)
+    apps = tuple(_apps(applications, str(path)))
+    return Written({**serve_options(), **fields}, apps)
 
 
 def on_cluster(model: ModelSpec, cluster: Cluster) -> ModelSpec:
@@ -130,12 +135,12 @@ def _scaling(spec: ServeSpec, model: ModelSpec) -> dict[str, Any]:
     return {"name": options["name"]} | {name: options[name] for name in _SCALING if name in options}
 
 
-def _models(applications: list[dict[str, Any]], path: str) -> Iterator[ModelSpec]:
+def _apps(applications: list[dict[str, Any]], path: str) -> Iterator[AppSpec]:
     """The models of a Serve configuration's applications; every problem of all of them at once."""
     problems: list[Problem] = []
     for number, application in enumerate(applications):
         try:
-            yield from _models_of(application)
+            yield from _apps_of(application)
         except InvalidSpec as error:
             start = f"applications.{number}.args"
             problems += [
@@ -146,13 +151,14 @@ def _models(applications: list[dict[str, Any]], path: str) -> Iterator[ModelSpec
         raise InvalidSpec(problems, path)
 
 
-def _models_of(application: Mapping[str, Any]) -> Iterator[ModelSpec]:
+def _apps_of(application: Mapping[str, Any]) -> Iterator[AppSpec]:
     builder, args = application.get("import_path"), application.get("args", {})
     if not isinstance(args, Mapping):
         raise InvalidSpec([Problem("args", "is no mapping.", "Write the fields of AppSpec.")])
     if builder == f"{BUILDERS}model":
-        model = AppSpec(**args).model
-        yield model.model_copy(update={"replicas": _replicas(application, model)})
+        app = AppSpec(**args)
+        model = app.model.model_copy(update={"replicas": _replicas(application, app.model)})
+        yield app.model_copy(update={"model": model})
     elif builder == f"{BUILDERS}gateway":
         ServeSpec(**args.get("serve", {}))
 

@@ -157,12 +157,15 @@ def test_a_model_that_no_group_can_hold_is_refused_before_anything_is_rendered(
 
 def test_explain_tells_each_setting_its_origin_and_reason(tmp_path: Path) -> None:
     fields = model(engine={"max_num_seqs": 7}, profile="throughput").model_dump(mode="json")
-    done = run("explain", str(written(tmp_path, {"models": [fields]})))
+    done = run(
+        "explain", str(written(tmp_path, {"models": [fields], "limits": {"deadline_s": 90}}))
+    )
     lines = {line.split()[0]: line.split() for line in done.output.splitlines()}
     assert lines["engine.max_num_seqs"][1:3] == ["7", "user"]
     assert lines["engine.max_num_batched_tokens"][1:3] == ["8192", "profile"]
     assert lines["engine.gpu_memory_utilization"][1] == "default"
     assert lines["surge_percent"][1:3] == ["10", "profile"]
+    assert lines["drain_s"][1] == "90"
 
 
 def test_explain_of_a_model_takes_profile_device_and_arguments() -> None:
