@@ -3,79 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
-from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass, field
 from typing import Literal
 
-from eksml.errors import Damaged, NotFound
+from eksml.errors import Damaged, EksmlError, NotFound
 from eksml.runs import lease
-from eksml.serving.batch_jobs.answers import Answer
-from eksml.serving.batch_jobs.engine import Engine
+from eksml.serving.batch_jobs.answering import Answering, Means
+from eksml.serving.batch_jobs.care import Care
 from eksml.serving.batch_jobs.files import StoredFile, find_file
-from eksml.serving.batch_jobs.lines import Block, Row
 from eksml.serving.batch_jobs.places import files_of
 from eksml.serving.batch_jobs.plan import RowReader, judge
-from eksml.serving.batch_jobs.records import (
-    Asked,
-    Batch,
-    Closing,
-    End,
-    LineError,
-    Plan,
-    Progress,
-)
-from eksml.serving.batch_jobs.results import (
-    NOTHING,
-    assemble,
-    read_blocks,
-    tally_of,
-    write_block,
-)
-from eksml.serving.batch_jobs.rows import answer
-from eksml.serving.batch_jobs.slots import Slot, Slots
-from eksml.storage import URI
+from eksml.serving.batch_jobs.records import Asked, Batch, Closing, End, LineError, Plan, Progress
+from eksml.serving.batch_jobs.results import assemble, read_blocks
 
 Stop = Literal["cancelled", "expired"]
 _LOOK_S = 1.0
 """How often the owner looks whether its batch was cancelled, and says how far it is."""
-_MOST_OPEN = 1024
-"""Rows of a batch that are in memory, those included that wait to be tried again."""
-
-
-@dataclass(frozen=True)
-class Means:
-    """What the batches of one worker share."""
-
-    root: URI
-    engine: Engine
-    slots: Slots
-    served: Collection[str]
-    """What rows may say in ``model``."""
-    most_line_bytes: int
-
-
-@dataclass
-class _OpenBlock:
-    """A block whose rows are being answered."""
-
-    index: int
-    rows: list[Row]
-    answers: dict[str, Answer] = field(default_factory=dict)
-
-    def in_order(self) -> list[Answer]:
-        """The answers so far, in the order of the input."""
-        found = (self.answers.get(row.custom_id) for row in self.rows)
-        return [answer for answer in found if answer is not None]
 
 
 class Attempt:
-    """Works on a batch that its worker has claimed. Storage is used in threads.
-
-    Rows are answered in order, block after block; a block is committed once all its rows have
-    answers, so that a worker that dies loses only what was in flight and its block-mates.
-    """
+    """Works on a batch that its worker has claimed. Storage is used in threads."""
 
     def __init__(self, batch: Batch, asked: Asked, owner: lease.Owner, means: Means) -> None:
         self._batch = batch
@@ -83,9 +30,6 @@ class Attempt:
         self._owner = owner
         self._means = means
         self._files = files_of(means.root, asked.tenant)
-        self._open: dict[int, _OpenBlock] = {}
-        self._committed = NOTHING
-        self._places = asyncio.Semaphore(_MOST_OPEN)
 
     async def run(self) -> End:
         """Bring the batch to its end.
@@ -148,30 +92,41 @@ class Attempt:
     async def _compute(self, plan: Plan, reader: RowReader) -> Closing:
         """Answer all rows that have no answer yet, or those that there is time for."""
         blocks = await asyncio.to_thread(self._batch.blocks)
-        done = await asyncio.to_thread(read_blocks, self._batch, [block.index for block in blocks])
-        for tally in done.values():
-            self._committed = self._committed.plus(tally)
+        indexes = [block.index for block in blocks]
+        done = await asyncio.to_thread(read_blocks, self._batch, indexes)
+        care = await asyncio.to_thread(Care, self._batch)
+        answering = Answering(self._batch, self._asked.endpoint, self._means, care, done.values())
         todo = [block for block in blocks if block.index not in done]
-        work = asyncio.create_task(self._answer(todo, reader))
-        stop = await self._watch(work, plan)
+        work = asyncio.create_task(answering.answer(todo, reader))
+        try:
+            stop = await self._watch(work, plan, answering)
+        except (asyncio.CancelledError, EksmlError):
+            await asyncio.to_thread(care.stop_in_peace)
+            raise
         if stop is not None:
-            await self._commit_unfinished()
-        return await asyncio.to_thread(self._close, stop, blocks)
+            await answering.commit_unfinished()
+        return await asyncio.to_thread(self._close, stop, indexes)
 
-    def _close(self, stop: Stop | None, blocks: list[Block]) -> Closing:
+    def _close(self, stop: Stop | None, blocks: list[int]) -> Closing:
         lease.check_fenced(self._batch.folder, self._owner.attempt)
-        there = read_blocks(self._batch, [block.index for block in blocks])
+        there = read_blocks(self._batch, blocks)
         closing = Closing(at=int(time.time()), status=stop or "completed", blocks=tuple(there))
         return self._batch.close(closing)
 
-    async def _watch(self, work: asyncio.Task[None], plan: Plan) -> Stop | None:
+    async def _watch(
+        self, work: asyncio.Task[None], plan: Plan, answering: Answering
+    ) -> Stop | None:
         """Wait for the work; end it early on cancellation or at the end of its time."""
         beat_s = time.monotonic()
         try:
             while not (await asyncio.wait([work], timeout=_LOOK_S))[0]:
                 beat = time.monotonic() - beat_s >= lease.HEARTBEAT_S
                 beat_s = time.monotonic() if beat else beat_s
-                stop = await asyncio.to_thread(self._look, plan, beat)
+                counts, usage = answering.tally()
+                progress = Progress(
+                    counts=counts.model_copy(update={"total": plan.total}), usage=usage
+                )
+                stop = await asyncio.to_thread(self._look, progress, beat)
                 if stop is not None:
                     return stop
             work.result()
@@ -179,72 +134,12 @@ class Attempt:
         finally:
             await _ended(work)
 
-    def _look(self, plan: Plan, beat: bool) -> Stop | None:
+    def _look(self, progress: Progress, beat: bool) -> Stop | None:
         if beat:
             lease.check_fenced(self._batch.folder, self._owner.attempt)
             lease.write_lease(self._batch.folder, self._owner)
-        tally = self._committed
-        for block in list(self._open.values()):
-            tally = tally.plus(tally_of(block.in_order()))
-        counts = tally.counts.model_copy(update={"total": plan.total})
-        self._batch.write_progress(Progress(counts=counts, usage=tally.usage))
+        self._batch.write_progress(progress)
         return self._stop_sign()
-
-    async def _answer(self, blocks: list[Block], reader: RowReader) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                async for block in _read_ahead(blocks, reader):
-                    self._open[block.index] = block
-                    for row in block.rows:
-                        await self._places.acquire()
-                        slot = await self._means.slots.take()
-                        task = group.create_task(self._row(block, row, slot))
-                        task.add_done_callback(functools.partial(self._leave, slot))
-        except ExceptionGroup as errors:
-            raise _first(errors) from errors
-
-    async def _row(self, block: _OpenBlock, row: Row, slot: Slot) -> None:
-        found = await answer(row, self._asked.endpoint, self._means.engine, slot)
-        block.answers[row.custom_id] = found
-        if len(block.answers) == len(block.rows):
-            await self._commit(block)
-
-    def _leave(self, slot: Slot, task: asyncio.Task[None]) -> None:
-        # Here and not in the task, which may be cancelled before it has begun
-        slot.give_back()
-        self._places.release()
-
-    async def _commit(self, block: _OpenBlock) -> None:
-        tally = await asyncio.to_thread(write_block, self._batch, block.index, block.in_order())
-        del self._open[block.index]
-        self._committed = self._committed.plus(tally)
-
-    async def _commit_unfinished(self) -> None:
-        """What is answered of the open blocks goes into the result of a batch that ends early."""
-        for block in list(self._open.values()):
-            if block.answers:
-                await self._commit(block)
-
-
-async def _read_ahead(blocks: list[Block], reader: RowReader) -> AsyncIterator[_OpenBlock]:
-    """The blocks with their rows; the next one is read while one is answered."""
-
-    def read(block: Block) -> asyncio.Task[list[Row]]:
-        return asyncio.create_task(asyncio.to_thread(reader.read, block))
-
-    coming = read(blocks[0]) if blocks else None
-    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
-        assert coming is not None
-        rows = await coming
-        coming = read(after) if after else None
-        yield _OpenBlock(block.index, rows)
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _ended(work: asyncio.Task[None]) -> None:

@@ -11,8 +11,8 @@ from eksml.serving.batch_jobs.engine import Engine, Reply
 from eksml.serving.batch_jobs.lines import Row
 from eksml.serving.batch_jobs.slots import Slot
 
-OFFLINE_PRIORITY = 100
-"""vLLM computes lower numbers first, and online requests are 0."""
+OFFLINE_PRIORITY = 2**32
+"""vLLM computes lower numbers first. Clients say 0 to 2³¹ for their online requests."""
 _TRIES = 6
 _FIRST_PAUSE_S = 0.5
 """Doubled each time: 15.5 s in all, in which an engine that died is seen to be dead."""

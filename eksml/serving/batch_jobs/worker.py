@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable
 
 from eksml.errors import EksmlError, Fenced, RunNameInUse
 from eksml.runs import lease
-from eksml.serving.batch_jobs.attempt import Attempt, Means
+from eksml.serving.batch_jobs.answering import Means
+from eksml.serving.batch_jobs.attempt import Attempt
 from eksml.serving.batch_jobs.engine import Engine
 from eksml.serving.batch_jobs.places import batches_of, open_batches
 from eksml.serving.batch_jobs.records import Batch, Mark, read_mark
