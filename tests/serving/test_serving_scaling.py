@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -170,3 +174,58 @@ def test_serve_takes_the_configuration_and_finds_the_policy() -> None:
         taken = AutoscalingConfig(**given)
     assert taken.policy.get_policy() is LoadPolicy
     assert LoadPolicy(**taken.policy.policy_kwargs)._targets == Targets(16, 1.0)
+
+
+class Sleeper:
+    """A replica that is busy for as long as it was asked to be."""
+
+    def __init__(self) -> None:
+        self._signals = Signals()
+
+    async def __call__(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._signals.numbers()
+
+
+@pytest.fixture
+def sleepers(embedded_ray: None) -> Iterator[object]:
+    """No replica yet, three at most; each should have two requests."""
+    import ray.cloudpickle
+    from ray import serve
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # replicas can't import this
+    deployment = serve.deployment(Sleeper).options(
+        autoscaling_config=autoscaling_config(0, 3, Targets(requests=2), 0.0, 3.0),
+        ray_actor_options={"num_cpus": 0.1},
+    )
+    yield serve.run(deployment.bind(), name="sleepers", route_prefix=None)
+    serve.shutdown()
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def replicas() -> int:
+    from ray import serve
+
+    states = serve.status().applications["sleepers"].deployments["Sleeper"].replica_states
+    return sum(states.values())
+
+
+def wait_for_replicas(number: int) -> None:
+    end_s = time.monotonic() + 60
+    while replicas() != number:
+        assert time.monotonic() < end_s, f"{replicas()} replicas"
+        time.sleep(0.05)
+
+
+@pytest.mark.filterwarnings("ignore:The `metrics_interval_s`:DeprecationWarning")
+def test_serve_starts_replicas_for_the_load_and_ends_them_after_it(sleepers) -> None:
+    assert replicas() == 0
+    first = sleepers.remote(0.0)
+    first.result(timeout_s=60)  # was held until there was a replica for it
+    answers = [sleepers.remote(4.0) for _ in range(6)]
+    wait_for_replicas(3)
+    for answer in answers:
+        answer.result(timeout_s=60)
+    wait_for_replicas(0)
