@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from eksml.serving.spec import AppSpec, ModelSpec
 
 serving = typer.Typer(
-    name="serve",
     help="Serve language models: explain their settings, render manifests, make API keys.",
     epilog=output.examples(
         "eksml serve explain serve_apps/llm.yaml",
@@ -26,7 +25,7 @@ serving = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.add_typer(serving)
+app.add_typer(serving, name="serve")
 
 _FILE = typer.Argument(
     metavar="FILE", help="A YAML file: a Serve configuration, or the fields of a ServeSpec."

@@ -11,6 +11,7 @@ from conftest import invoke  # type: ignore[import-not-found]
 import eksml
 from eksml.cli.app import SECTIONS
 from eksml.cli.main import app
+from eksml.cli.serving import serving
 
 COMMANDS = [name for names in SECTIONS.values() for name in names]
 HEAVY = ["ray", "torch", "boto3", "pandas", "kubernetes", "pydantic", "rich", "eksml.training"]
@@ -36,7 +37,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_help_lists_every_command_there_is() -> None:
-    registered = [info.name for info in app.registered_commands]
+    registered = [info.name for info in (*app.registered_commands, *app.registered_groups)]
     assert sorted(registered) == sorted(COMMANDS)
     shown = invoke("--help").stdout
     assert all(f"\n  {name} " in shown for name in COMMANDS)
@@ -49,6 +50,14 @@ def test_every_command_explains_itself_with_an_example(name: str) -> None:
     explained, _, examples = shown.stdout.partition("Examples:\n")
     assert explained.count(".") > 1
     assert f"eksml {name}" in examples
+
+
+@pytest.mark.parametrize("name", [info.name for info in serving.registered_commands])
+def test_every_command_on_serving_explains_itself_with_an_example(name: str) -> None:
+    shown = invoke("serve", name, "--help").stdout
+    explained, _, examples = shown.partition("Examples:\n")
+    assert explained.count(".") > 1
+    assert f"eksml serve {name}" in examples
 
 
 def test_without_arguments_the_command_shows_its_help() -> None:
