@@ -11,17 +11,12 @@ given :func:`endpoint` as ``otlp_traces_endpoint``, makes its span with the engi
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eksml.errors import MissingExtra
 from eksml.observe.access_log import Access
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from eksml.serving.gate.asgi import ASGIApp, Message, Receive, Scope, Send, path_of
 
 QUIET = ("/health", "/ready", "/metrics")
 """Routes that machines ask all the time."""
@@ -94,7 +89,7 @@ class _Traced:
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in QUIET:
+        if scope["type"] != "http" or path_of(scope) in QUIET:
             await self._app(scope, receive, send)
             return
         from opentelemetry import propagate, trace
@@ -108,7 +103,7 @@ class _Traced:
             "request",  # no path: it would be a new name for each stranger's guess
             context=propagate.extract(carrier),
             kind=trace.SpanKind.SERVER,
-            attributes={"http.request.method": scope["method"], "url.path": scope["path"]},
+            attributes={"http.request.method": scope["method"], "url.path": path_of(scope)},
         )
         with trace.use_span(span, end_on_exit=True):
             own: dict[str, str] = {}
