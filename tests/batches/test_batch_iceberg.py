@@ -297,7 +297,6 @@ def square(batch: Any) -> Any:
     return {"square": batch["n"] ** 2}
 
 
-@BOTH
 @pytest.mark.usefixtures("embedded_ray")
 def test_a_run_whose_commit_failed_computes_nothing_again_and_adds_every_row_once(
     table: IcebergTable, root: URI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,7 @@ def llm(
     prompt: str | Callable[[dict[str, Any]], Any] | None = None,
     messages_column: str | None = None,
     pair: tuple[str, str] | None = None,
+    image_column: str | None = None,
     chat: bool | None = None,
     system: str | None = None,
     sampling: Mapping[str, Any] | None = None,
@@ -37,12 +38,14 @@ def llm(
     ...                                                             # doctest: +SKIP
     >>> llm("s3://models/judge", prompt="Is this spam? {mail}", choices=["yes", "no"])
     ...                                                             # doctest: +SKIP
+    >>> llm("HuggingFaceTB/SmolVLM-256M-Instruct", prompt="What is it?", image_column="photo")
+    ...                                                             # doctest: +SKIP
     >>> llm("minilm/", task="embed", prompt="{text}")               # doctest: +SKIP
 
     Rows that cannot be asked or answered become errors: a null in a column that the prompt names,
-    a prompt longer than the context, sampling parameters that vLLM refuses, an unknown adapter, an
-    answer that breaks its form. A prompt that fits is answered up to the end of the context, where
-    ``max_tokens`` would go beyond it, as vLLM does.
+    bytes that are no image, a prompt longer than the context, sampling parameters that vLLM
+    refuses, an unknown adapter, an answer that breaks its form. A prompt that fits is answered up
+    to the end of the context, where ``max_tokens`` would go beyond it, as vLLM does.
 
     Args:
         source: A local folder or ``s3://bucket/folder`` as transformers saves it, with weights as
@@ -54,6 +57,10 @@ def llm(
             messages, ``{"role": …, "content": text}``.
         messages_column: Instead of a prompt: a column with lists of messages, or with JSON of it.
         pair: For ``score``: the columns of query and document.
+        image_column: For vision models: a column with a picture to each prompt, null for none. An
+            encoded image, its place (absolute, or ``s3://``), a struct with ``bytes`` and ``path``,
+            or pixels as ``eksml.batches.images`` gives them. It goes in front of the prompt, or of
+            the user's last message, as the model's chat template writes it.
         chat: Whether the prompt is what a user says in the model's chat template (True), or the
             text to go on from (False). Unless said, it is where the tokenizer has a template.
         system: System message in front of every conversation.
@@ -83,6 +90,7 @@ def llm(
         prompt=prompt,
         messages_column=messages_column,
         pair=pair,
+        image_column=image_column,
         chat=chat,
         system=system,
         sampling=dict(sampling or {}),

@@ -16,17 +16,27 @@ if TYPE_CHECKING:
     from eksml.batches.models.llm_spec import LLM
 
 ONLY_GENERATE = (
-    *("messages_column", "chat", "system", "sampling", "sampling_column"),
+    *("messages_column", "image_column", "chat", "system", "sampling", "sampling_column"),
     *("json_schema", "regex", "choices"),
 )
 """Fields that say how text is generated."""
+NOT_IN_A_BATCH = {
+    "disable_log_stats": "eksml counts by itself.",
+    "enable_log_requests": "A batch has too many.",
+    "data_parallel_size": "More workers do the same, and lose less when one dies.",
+}
+"""Engine arguments that cannot be said → what to do."""
+PROCESSORS = frozenset({"preprocessor_config.json", "processor_config.json"})
+"""One of them says how a vision model takes images."""
 
 
 def problems(model: LLM) -> Iterator[Problem]:
     """What can be seen without looking at any file."""
     yield from _asking_problems(model)
     yield from model.form().problems()
-    yield from engine_arguments.static_problems(model.engine)
+    yield from engine_arguments.static_problems(model.engine, NOT_IN_A_BATCH)
+    if model.device == "neuron":
+        yield Problem("device", "'neuron' cannot compute batches yet.", "Use gpu or cpu.")
     yield from sampling.static_problems(model.sampling)
     yield from llm_adapters.name_problems(model.adapters, model.adapter)
     if model.adapters and not (model.adapter or model.adapter_column):
@@ -49,9 +59,13 @@ def _asking_problems(model: LLM) -> Iterator[Problem]:
         told = f"{' and '.join(given)} given." if given else "is missing."
         yield Problem(wanted[0], told, f"For {model.task!r}, give {' or '.join(wanted)}.")
     if isinstance(model.prompt, str):
-        yield from Template(model.prompt).problems("prompt")
+        pictures = model.image_column is not None
+        yield from Template(model.prompt).problems("prompt", pictures=pictures)
     if model.system is not None and model.chat is False:
         yield Problem("system", "has no effect where chat is False.")
+    if model.image_column is not None and model.chat is False:
+        told = "needs the model's chat template, which says where a picture goes."
+        yield Problem("image_column", told, "Leave chat out.")
 
 
 def travel_problems(function: Any) -> Iterator[Problem]:
@@ -69,6 +83,10 @@ def folder_problems(model: LLM) -> Iterator[Problem]:
         if files is not None:
             yield from model_folder.model_problems(model.source, files)
             yield from _context_problems(model)
+            if model.image_column is not None and not PROCESSORS.intersection(files):
+                told = f"{model.source} has no processor for images ({', '.join(PROCESSORS)})."
+                remedy = "Save it there: processor.save_pretrained(folder)."
+                yield Problem("source", told, remedy)
     except (StorageError, InvalidSpec) as error:
         yield Problem("source", str(error))
     for name, place in model.adapters.items():
@@ -80,6 +98,7 @@ def folder_problems(model: LLM) -> Iterator[Problem]:
 
 def _context_problems(model: LLM) -> Iterator[Problem]:
     config = model_folder.read_json(model.source, "config.json")
+    config = config.get("text_config") or config  # where it is one part of a vision model
     longest = config.get("max_position_embeddings")
     asked = model.engine.get("max_model_len")
     if not isinstance(longest, int):

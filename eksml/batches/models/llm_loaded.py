@@ -23,16 +23,25 @@ class LoadedLLM:
         output: Name of the new column.
         threads: Tables in flight that keep the engine full.
         load_s: Seconds that loading took.
+        rows_at_once: Rows of a table that are asked and waited for before the next are; None: all.
     """
 
     def __init__(
-        self, engine: Engine, work: Work, output: str, *, threads: int, load_s: float
+        self,
+        engine: Engine,
+        work: Work,
+        output: str,
+        *,
+        threads: int,
+        load_s: float,
+        rows_at_once: int | None = None,
     ) -> None:
         self.threads = threads
         self.engine = engine
         self._work = work
         self._output = output
         self._load_s = load_s
+        self._rows_at_once = rows_at_once
 
     def compute(self, table: pa.Table) -> Outcome:
         """Ask the engine for all rows and wait for the answers. Any number of threads at once.
@@ -40,6 +49,11 @@ class LoadedLLM:
         Raises:
             EngineDied: The engine is gone; in all calls that wait for it.
         """
+        size = self._rows_at_once or max(1, table.num_rows)
+        starts = range(0, max(1, table.num_rows), size)
+        return _joined([self._part(table.slice(start, size)) for start in starts])
+
+    def _part(self, table: pa.Table) -> Outcome:
         import pyarrow as pa
 
         asked: dict[int, Asked] = {}
@@ -95,6 +109,22 @@ class LoadedLLM:
             return False
         outcome.enter(row, value, answers)
         return True
+
+
+def _joined(parts: list[Outcome]) -> Outcome:
+    """What became of the rows of one table after another, as of one."""
+    import pyarrow as pa
+
+    if len(parts) == 1:
+        return parts[0]
+    whole = Outcome(pa.concat_tables([part.columns for part in parts]))
+    begin = 0
+    for part in parts:
+        whole.errors |= {begin + row: told for row, told in part.errors.items()}
+        for name, lengths in part.lengths.items():
+            whole.lengths.setdefault(name, []).extend(lengths)
+        begin += part.columns.num_rows
+    return whole
 
 
 class _Rows:

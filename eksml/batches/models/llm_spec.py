@@ -13,6 +13,7 @@ from eksml.batches.models import llm_adapters, llm_checks, sampling
 from eksml.batches.models.base import Sizing
 from eksml.batches.models.columns import missing
 from eksml.batches.models.fingerprint import fingerprint
+from eksml.batches.models.pictures import Pictures
 from eksml.batches.models.prompts import FromFunction, FromMessages, Prompts, Template
 from eksml.batches.models.structured import Form, schema_of
 from eksml.cluster.problems import Refused, Spec
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 Task = Literal["generate", "embed", "classify", "score"]
 
 MIN_ROWS_PER_BLOCK = 64
+PICTURES_AT_ONCE = 64
+"""Of one block: what a model makes of a picture can be a hundred times as large as its file."""
 OUTPUT = {
     "generate": "generated_text",
     "embed": "embedding",
@@ -52,6 +55,8 @@ class LLM(Spec):
     """Column with conversations."""
     pair: tuple[str, str] | None = None
     """For ``score``: the columns of query and document."""
+    image_column: str | None = None
+    """Column with a picture to each prompt."""
     chat: bool | None = None
     """Whether a prompt is a user's message in the model's chat template; None where it has one."""
     system: str | None = None
@@ -100,6 +105,11 @@ class LLM(Spec):
         """Name of the new column."""
         return self.output or OUTPUT[self.task]
 
+    @property
+    def rows_at_once(self) -> int | None:
+        """Rows of a block that are held ready for the engine; None for all."""
+        return None if self.image_column is None else PICTURES_AT_ONCE
+
     def on(self, device: engine_arguments.Device) -> LLM:
         """The same model on a certain kind of device."""
         return self.model_copy(update={"device": device})
@@ -131,8 +141,10 @@ class LLM(Spec):
             *missing(self._prompts().columns() if self.pair is None else (), schema, "prompt"),
             *missing(self.pair or (), schema, "pair"),
         ]
-        for path in ("sampling_column", "adapter_column"):
+        for path in ("sampling_column", "adapter_column", "image_column"):
             problems += missing([name] if (name := getattr(self, path)) else [], schema, path)
+        if self.image_column is not None:
+            problems += Pictures(self.image_column).problems(schema)
         if callable(self.prompt):
             problems += llm_checks.travel_problems(self.prompt)
         problems += llm_checks.folder_problems(self)
@@ -181,7 +193,10 @@ class LLM(Spec):
             raise
         threads = max(1, 2 * engine.slots // MIN_ROWS_PER_BLOCK)
         load_s = time.perf_counter() - began
-        return LoadedLLM(engine, work, self.column, threads=threads, load_s=load_s)
+        at_once = self.rows_at_once
+        return LoadedLLM(
+            engine, work, self.column, threads=threads, load_s=load_s, rows_at_once=at_once
+        )
 
     def work_on(self, engine: Engine, adapters: llm_adapters.Adapters) -> Work:
         """What is asked of a running engine.
@@ -200,6 +215,10 @@ class LLM(Spec):
             told = f"The model cannot {self.task}; it can {', '.join(tasks)}."
             remedy = "vLLM's engine argument convert may help." if self.task != "generate" else ""
             raise InvalidSpec([Problem("task", told, remedy)], "the model")
+        if self.image_column is not None and not engine.sees():
+            told = f"{self.source} takes no images."
+            remedy = "Use a vision model, or leave image_column out."
+            raise InvalidSpec([Problem("image_column", told, remedy)], "the model")
         if self.task != "generate":
             return Pooling(engine, self._prompts(), adapters, self.task)
         return Generation(
@@ -212,13 +231,15 @@ class LLM(Spec):
             tries=self.json_tries,
             chat=self._chats(engine.has_chat_template()),
             system=self.system,
+            pictures=None if self.image_column is None else Pictures(self.image_column),
         )
 
     def _chats(self, can: bool) -> bool:
-        wanted = self.chat or self.messages_column is not None or self.system is not None
+        given = (self.messages_column, self.system, self.image_column)
+        wanted = self.chat or any(one is not None for one in given)
         if wanted and not can:
             told = f"The tokenizer of {self.source} has no chat template."
-            remedy = "Leave out chat, system and messages_column, or give it a template."
+            remedy = "Leave out chat, system, messages_column, image_column, or give it one."
             raise InvalidSpec([Problem("chat", told, remedy)], "the model")
         return can if self.chat is None else self.chat
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eksml.batches.models.llm_adapters import Adapters
-from eksml.batches.models.prompts import Ask, Prompts, Template, Unaskable
+from eksml.batches.models.pictures import Pictures
+from eksml.batches.models.prompts import Ask, Prompts, Template, Unaskable, with_picture
 from eksml.batches.models.sampling import Sampling, row_sampling
 from eksml.batches.models.structured import Form
 from eksml.batches.models.vllm_engine import Answer, Engine, Refusal, Request
@@ -49,6 +50,7 @@ class Generation:
         tries: Times that an answer which breaks the form is asked for again.
         chat: Whether text is the message of a user, in the model's chat template.
         system: The system message in front of it.
+        pictures: What belongs to the prompts beside text.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Generation:
         tries: int,
         chat: bool,
         system: str | None,
+        pictures: Pictures | None = None,
     ) -> None:
         self._engine = engine
+        self._pictures = pictures
         self._prompts = prompts
         self._sampling = sampling
         self._adapters = adapters
@@ -77,10 +81,11 @@ class Generation:
     def requests(self, table: pa.Table) -> list[Asked | Unaskable]:
         """One request a row."""
         own: list[Any] = [None] * table.num_rows
+        pictures = own if self._pictures is None else self._pictures.of(table)
         if self._column is not None:
             own = table.column(self._column).to_pylist()
-        rows = zip(self._prompts.of(table), own, self._adapters.of(table), strict=True)
-        return [self._request(*row) for row in rows]
+        columns = self._prompts.of(table), pictures, own, self._adapters.of(table)
+        return [self._request(*row) for row in zip(*columns, strict=True)]
 
     def value(self, answers: Sequence[Answer]) -> str | Unaskable:
         """The text, if it has the form."""
@@ -104,8 +109,10 @@ class Generation:
 
         return pa.array(values, pa.string())
 
-    def _request(self, ask: Ask | Unaskable, own: Any, adapter: Any) -> Asked | Unaskable:
-        for part in (ask, adapter):
+    def _request(
+        self, ask: Ask | Unaskable, picture: Any, own: Any, adapter: Any
+    ) -> Asked | Unaskable:
+        for part in (ask, picture, adapter):
             if isinstance(part, Unaskable):
                 return part
         try:
@@ -114,17 +121,22 @@ class Generation:
         except ValueError as error:
             told = f"{error}".rstrip(".")
             return Unaskable(f"Sampling parameters in column {self._column!r}: {told}.")
-        prompt = self._engine.render(self._written(ask))  # type: ignore[arg-type]
+        written = self._written(ask, picture)  # type: ignore[arg-type]
+        if isinstance(written, Unaskable):
+            return written
+        prompt = self._engine.render(written)
         if isinstance(prompt, Refusal):
             return Unaskable(prompt.reason)
         return (Request(prompt, params, adapter, settings),)
 
-    def _written(self, ask: Ask) -> Ask:
+    def _written(self, ask: Ask, picture: Any) -> Ask | Unaskable:
         if isinstance(ask, str) and self._chat:
             ask = [{"role": "user", "content": ask}]
-        if self._system is None or isinstance(ask, str):
+        if isinstance(ask, str):
             return ask
-        return [{"role": "system", "content": self._system}, *ask]
+        if self._system is not None:
+            ask = [{"role": "system", "content": self._system}, *ask]
+        return ask if picture is None else with_picture(ask, picture)
 
 
 class Pooling:

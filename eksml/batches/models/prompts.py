@@ -14,8 +14,8 @@ from eksml.errors import Problem, tell
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Message = dict[str, str]
-"""``{"role": "user", "content": "…"}``"""
+Message = dict[str, Any]
+"""``{"role": "user", "content": "…"}``; where there is a picture, content is a list of parts."""
 Ask = str | list[Message]
 """One prompt: text, or the messages of a conversation."""
 
@@ -57,8 +57,8 @@ class Template:
         """The columns named in braces, each once."""
         return list(dict.fromkeys(part.column for part in self._parts() if part.column is not None))
 
-    def problems(self, path: str) -> Iterator[Problem]:
-        """What is wrong with the template itself."""
+    def problems(self, path: str, *, pictures: bool = False) -> Iterator[Problem]:
+        """What is wrong with the template itself. With pictures, all rows may be asked the same."""
         try:
             parts = self._parts()
         except ValueError as error:
@@ -67,7 +67,7 @@ class Template:
             return
         if any(part.column == "" for part in parts):
             yield Problem(path, "{} names no column.", "Write the column's name inside.")
-        elif not any(part.column for part in parts):
+        elif not pictures and not any(part.column for part in parts):
             told = f"{self.text!r:.80} names no column, so that every row would be asked the same."
             yield Problem(path, told, "Put a column's name in braces: {text}.")
 
@@ -148,6 +148,19 @@ class FromMessages:
             except ValueError as error:
                 return Unaskable(f"Column {self.column!r} is no JSON list of messages: {error}.")
         return _messages(value)
+
+
+def with_picture(messages: list[Message], picture: Any) -> list[Message] | Unaskable:
+    """The conversation, the picture in front of what the user says last."""
+    places = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    if not places:
+        return Unaskable("The messages have none of the user's, to which the picture would belong.")
+    said = messages[places[-1]]
+    parts = [
+        {"type": "image_pil", "image_pil": picture},
+        {"type": "text", "text": said["content"]},
+    ]
+    return [*messages[: places[-1]], {**said, "content": parts}, *messages[places[-1] + 1 :]]
 
 
 def _formatted(value: Any, part: _Part) -> str:

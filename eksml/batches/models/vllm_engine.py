@@ -105,19 +105,29 @@ class Engine:
         return self._llm
 
     def has_chat_template(self) -> bool:
-        """Whether the tokenizer knows how to write a conversation."""
+        """Whether the tokenizer, or a vision model's processor, can write a conversation."""
+        images = self._llm.renderer.mm_processor
+        if images is not None and getattr(images.info.get_hf_processor(), "chat_template", None):
+            return True
         tokenizer = self._llm.renderer.tokenizer
         return tokenizer is not None and bool(getattr(tokenizer, "chat_template", True))
 
+    def sees(self) -> bool:
+        """Whether the model takes images."""
+        images = self._llm.renderer.mm_processor
+        return images is not None and bool(images.info.allowed_mm_limits.get("image"))
+
     def render(self, ask: Ask) -> Any | Refusal:
-        """Text or messages as token ids; refused if it is longer than the context."""
+        """Text or messages as token ids, and images as the model takes them; refused if it is
+        longer than the context."""
         from vllm.renderers import ChatParams
 
         renderer = self._llm.renderer
         if isinstance(ask, str):
             return self.rendered(lambda: renderer.render_cmpl([{"prompt": ask}])[0])
         chat = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
-        return self.rendered(lambda: renderer.render_chat([ask], chat)[1][0])
+        # Without the cache of images, whose other end in the engine wants requests in this order
+        return self.rendered(lambda: renderer.render_chat([ask], chat, skip_mm_cache=True)[1][0])
 
     def rendered(self, work: Callable[[], Any]) -> Any | Refusal:
         """What ``work`` makes with the tokenizer, alone; what it raises is this row's fault."""
