@@ -136,8 +136,10 @@ def application(spec: AppSpec) -> Application:
     settings = settings_of(spec.model, deadline_s=spec.limits.deadline_s)
     options = deployment_options(spec.model, settings)
     deployment = serve.deployment(serve.ingress()(Replica), **options)
-    # Plain data: Serve compares it with what runs, to see whether anything has changed
-    return deployment.bind(spec.model_dump(mode="json"))
+    # Plain data that Serve compares with what runs: a change in it replaces all replicas, so how
+    # many there are is left out
+    one = spec.model_copy(update={"model": spec.model.model_copy(update={"replicas": 1})})
+    return deployment.bind(one.model_dump(mode="json"))
 
 
 def deployment_options(model: ModelSpec, settings: Settings) -> dict[str, Any]:

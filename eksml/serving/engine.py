@@ -280,6 +280,9 @@ async def _application(llm: AsyncLLM, arguments: Namespace) -> FastAPI:
     tasks = await llm.get_supported_tasks()
     app: FastAPI = build_app(arguments, tasks, llm.model_config)
     await init_app_state(llm, app.state, arguments, tasks)
+    # What vLLM puts around its routes (keys, CORS, counts of HTTP requests) is the gate's business
+    # here, and each layer is called for every token
+    app.user_middleware.clear()
     # When the engine died, vLLM's error handler tells its server to stop; here Serve does
     app.state.server = SimpleNamespace(should_exit=False)
     return app

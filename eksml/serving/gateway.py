@@ -54,25 +54,13 @@ class Gateway:
         self._session: aiohttp.ClientSession | None = None
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Called once, in the event loop that serves."""
-        import aiohttp
-
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S),
-            auto_decompress=False,
-        )
+        """Called once, after the constructor: what Serve's ``ingress()`` serves."""
         return self.asgi
-
-    async def __del__(self) -> None:
-        """Called by Serve when the replica has been drained."""
-        if self._session is not None:
-            await self._session.close()
 
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await self._lifespan(receive, send)
         elif scope["type"] == "http":
             try:
                 await self._http(scope, receive, send)
@@ -83,6 +71,20 @@ class Gateway:
         else:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """Has the connections to the models from the first to the last request."""
+        import aiohttp
+
+        await receive()
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S),
+            auto_decompress=False,
+        ) as self._session:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], path_of(scope)
@@ -192,11 +194,3 @@ async def _start(response: aiohttp.ClientResponse, send: Send) -> None:
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        kind = (await receive())["type"]
-        await send({"type": f"{kind}.complete"})
-        if kind == "lifespan.shutdown":
-            return

@@ -1,0 +1,223 @@
+"""Several models under one URL, before models that are stand-ins: what passes, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from eksml.serving import ModelSpec, ServeSpec, TenantSpec
+from eksml.serving.gateway import Gateway
+from eksml.serving.spec import key_hash
+
+KEY = "sk-secret"
+
+
+class Models:
+    """Two models' applications, at ``/one`` and ``/two``, as far as a gateway sees them."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any], Any]] = []
+        self.go_on = asyncio.Event()
+        self.left = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.asked.append((request.path, body, request.headers))
+        if not body.get("stream"):
+            return web.json_response({"by": request.match_info["name"]}, headers={"X-Extra": "1"})
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
+        if body["stream"] == "cut":
+            assert request.transport is not None
+            request.transport.abort()
+        await response.write(b"data: 2\n\n")
+        return response
+
+    async def ready(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+
+@contextlib.asynccontextmanager
+async def gateway(**more: Any) -> AsyncIterator[tuple[Gateway, Models]]:
+    models = Models()
+    app = web.Application()
+    app.router.add_post("/{name}/v1/completions", models.answer)
+    app.router.add_get("/{name}/ready", models.ready)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    spec = ServeSpec(
+        models=(
+            ModelSpec(name="one", source="/m/one", adapters={"pirate": "/m/p"}),
+            ModelSpec(name="two", source="/m/two"),
+        ),
+        **more,
+    )
+    made = Gateway(spec.model_dump(mode="json"), f"http://127.0.0.1:{port}")
+    try:
+        async with living(made):
+            yield made, models
+    finally:
+        models.go_on.set()
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def living(made: Gateway) -> AsyncIterator[None]:
+    """What a server does around its requests."""
+    said: asyncio.Queue[Any] = asyncio.Queue()
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    life = asyncio.ensure_future(made.asgi({"type": "lifespan"}, said.get, heard.put))
+    await said.put({"type": "lifespan.startup"})
+    assert (await heard.get())["type"] == "lifespan.startup.complete"
+    yield
+    await said.put({"type": "lifespan.shutdown"})
+    await life
+
+
+class Client:
+    """Sends one request to an ASGI application, and sees what comes back as it comes."""
+
+    def __init__(self, app: Any, method: str, path: str, body: Any = None, key: str = "") -> None:
+        self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.leave = asyncio.Event()
+        self._body = [b"" if body is None else json.dumps(body).encode()]
+        headers = [(b"content-type", b"application/json"), (b"x-mine", b"kept")]
+        if key:
+            headers.append((b"authorization", f"Bearer {key}".encode()))
+        scope = {"type": "http", "method": method, "path": path, "headers": headers}
+        self.task = asyncio.ensure_future(app(scope, self._receive, self.messages.put))
+
+    async def _receive(self) -> dict[str, Any]:
+        if self._body:
+            return {"type": "http.request", "body": self._body.pop(), "more_body": False}
+        await self.leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def next(self) -> dict[str, Any]:
+        return await asyncio.wait_for(self.messages.get(), 10)
+
+    async def all(self) -> tuple[int, Any]:
+        await asyncio.wait_for(self.task, 10)
+        start = await self.next()
+        body = b""
+        while not self.messages.empty():
+            body += self.messages.get_nowait()["body"]
+        return start["status"], json.loads(body)
+
+
+def run(scene: Callable[[Gateway, Models], Awaitable[None]], **more: Any) -> None:
+    async def play() -> None:
+        async with gateway(**more) as (made, models):
+            await scene(made, models)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("model", "path"), [("one", "/one"), ("pirate", "/one"), ("two", "/two")], ids=str
+)
+def test_a_request_goes_to_the_model_that_it_names(model: str, path: str) -> None:
+    async def scene(made: Gateway, models: Models) -> None:
+        asked = {"model": model, "prompt": "x"}
+        client = Client(made.asgi, "POST", "/v1/completions", asked, key="sk-any")
+        assert await client.all() == (200, {"by": path[1:]})
+        [(at, body, headers)] = models.asked
+        assert (at, body) == (f"{path}/v1/completions", asked)
+        assert (headers["x-mine"], headers["authorization"]) == ("kept", "Bearer sk-any")
+
+    run(scene)
+
+
+@pytest.mark.parametrize("model", ["three", None, 3, "../one"], ids=str)
+def test_a_model_that_is_not_there_is_told_in_openais_shape(model: Any) -> None:
+    async def scene(made: Gateway, models: Models) -> None:
+        status, told = await Client(made.asgi, "POST", "/v1/completions", {"model": model}).all()
+        assert (status, told["error"]["code"]) == (404, "model_not_found")
+        assert not models.asked
+
+    run(scene)
+
+
+def test_a_stream_passes_chunk_by_chunk() -> None:
+    async def scene(made: Gateway, models: Models) -> None:
+        client = Client(made.asgi, "POST", "/v1/completions", {"model": "one", "stream": True})
+        assert (await client.next())["status"] == 200
+        assert (await client.next())["body"] == b"data: 1\n\n"
+        models.go_on.set()
+        assert (await client.next())["body"] == b"data: 2\n\n"
+        assert not (await client.next()).get("more_body", False)
+
+    run(scene)
+
+
+def test_a_client_that_leaves_is_seen_by_the_model() -> None:
+    async def scene(made: Gateway, models: Models) -> None:
+        client = Client(made.asgi, "POST", "/v1/completions", {"model": "one", "stream": True})
+        await client.next()
+        client.leave.set()
+        await asyncio.wait_for(models.left.wait(), 10)
+
+    run(scene)
+
+
+def test_a_stream_whose_model_dies_ends_with_an_error_event() -> None:
+    async def scene(made: Gateway, models: Models) -> None:
+        client = Client(made.asgi, "POST", "/v1/completions", {"model": "one", "stream": "cut"})
+        await client.next()
+        assert (await client.next())["body"] == b"data: 1\n\n"
+        models.go_on.set()
+        last = await client.next()
+        told = json.loads(last["body"].removeprefix(b"data: "))
+        assert told["error"]["code"] == "answer_cut_short"
+        assert not last.get("more_body", False)
+
+    run(scene)
+
+
+def test_a_model_that_is_gone_is_told_so_that_the_client_tries_again() -> None:
+    async def play() -> None:
+        spec = ServeSpec(models=(ModelSpec(name="one", source="/m/one"),))
+        made = Gateway(spec.model_dump(mode="json"), "http://127.0.0.1:9")
+        async with living(made):
+            client = Client(made.asgi, "POST", "/v1/completions", {"model": "one"})
+            status, told = await client.all()
+        assert (status, told["error"]["code"]) == (503, "model_unavailable")
+
+    asyncio.run(play())
+
+
+def test_all_models_and_adapters_are_listed_to_those_with_a_key() -> None:
+    tenant = TenantSpec(name="t", key_sha256=key_hash(KEY))
+
+    async def scene(made: Gateway, _: Models) -> None:
+        status, told = await Client(made.asgi, "GET", "/v1/models", key=KEY).all()
+        assert status == 200
+        assert [each["id"] for each in told["data"]] == ["one", "pirate", "two"]
+        status, _refused = await Client(made.asgi, "GET", "/v1/models").all()
+        assert status == 401
+
+    run(scene, tenants=(tenant,))
+
+
+def test_it_is_ready_when_all_models_are() -> None:
+    async def scene(made: Gateway, _: Models) -> None:
+        assert await Client(made.asgi, "GET", "/ready").all() == (200, {"ready": True})
+        assert (await Client(made.asgi, "GET", "/pause").all())[0] == 404
+        assert (await Client(made.asgi, "GET", "/v1/completions").all())[0] == 405
+
+    run(scene)
