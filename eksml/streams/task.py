@@ -90,6 +90,7 @@ class Task:
     def __init__(self) -> None:
         self._calls: set[asyncio.Task[Any]] = set()
         self._begun = asyncio.Event()
+        self._beginning = asyncio.Lock()
         self._logs = contextlib.ExitStack()
         self._clear(0)
 
@@ -108,16 +109,21 @@ class Task:
         return self._wiring
 
     async def begin(self, incarnation: int) -> None:
-        """Forget everything that was, and be part of a new incarnation."""
-        for call in list(self._calls):
-            call.cancel()
-        if self._wiring is not None:
-            await self._wiring.close()
-        with contextlib.suppress(StorageError):  # what it printed; its successor has more to do
-            await asyncio.to_thread(self._logs.close)
-        self._clear(incarnation)
-        self._begun.set()
-        self._begun = asyncio.Event()
+        """Forget everything that was, and be part of a new incarnation; never of an older one.
+
+        Where crews are lost one after the other, the next call comes while this one works."""
+        async with self._beginning:
+            if incarnation <= self._incarnation:
+                return
+            for call in list(self._calls):
+                call.cancel()
+            if self._wiring is not None:
+                await self._wiring.close()
+            with contextlib.suppress(StorageError):  # what it printed; its successor has more to do
+                await asyncio.to_thread(self._logs.close)
+            self._clear(incarnation)
+            self._begun.set()
+            self._begun = asyncio.Event()
 
     @_guarded
     async def start(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulation import Quiet
 
 import eksml.streams as streams
 from eksml.errors import CallError, InvalidSpec
@@ -231,6 +233,19 @@ def test_nothing_passes_a_barrier_before_all_have_brought_it():
     assert not alignment.holds("b")
     assert alignment.arrive("b", 1)
     assert not alignment.holds("a")
+
+
+def test_a_task_that_is_called_twice_at_once_belongs_to_the_newer_incarnation():
+    """Whichever call comes first, and however long it takes to let go of what was."""
+
+    async def begun(*incarnations):
+        task = Quiet()
+        task._logs.callback(time.sleep, 0.05)
+        await asyncio.gather(*(task.begin(incarnation) for incarnation in incarnations))
+        return task._incarnation
+
+    assert asyncio.run(begun(2, 3)) == 3
+    assert asyncio.run(begun(3, 2)) == 3
 
 
 def test_messages_that_overtake_each_other_are_let_in_by_number():
