@@ -15,6 +15,12 @@ from pydantic_core import from_json
 from eksml.serving.gate.asgi import Receive, Scope, header
 from eksml.serving.gate.errors import Refused
 
+MOST_BRACKETS = 100_000
+"""``[`` and ``{`` of one body, those in texts included: a million empty lists are 2 MB of text, and
+seconds of work for whoever looks at them."""
+MOST_COMMAS = 1_000_000
+"""Likewise; a list of so many numbers takes 50 ms."""
+
 _NUL = b"\\u0000"
 
 
@@ -50,8 +56,12 @@ def parse(body: bytes) -> dict[str, Any]:
     """The object in a body.
 
     Raises:
-        Refused: 400; it is something else, or holds a NUL.
+        Refused: 400; it is something else, holds a NUL, or is made of too many pieces.
     """
+    if body.count(b"[") + body.count(b"{") > MOST_BRACKETS:
+        raise _too_many(MOST_BRACKETS, "of the signs [ and {")
+    if body.count(b",") > MOST_COMMAS:
+        raise _too_many(MOST_COMMAS, "commas")
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -70,6 +80,10 @@ def _holds_nul(value: Any) -> bool:
     if isinstance(value, dict):
         return any("\0" in key or _holds_nul(inner) for key, inner in value.items())
     return isinstance(value, list) and any(map(_holds_nul, value))
+
+
+def _too_many(most: int, what: str) -> Refused:
+    return Refused(400, "invalid_value", f"The body has over {most:,} {what}. Send less at once.")
 
 
 def _too_long(most: int) -> Refused:

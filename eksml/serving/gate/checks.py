@@ -6,6 +6,7 @@ once.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,11 +15,9 @@ from typing import Any
 from eksml.errors import Problem
 from eksml.serving.gate.errors import Refused
 from eksml.serving.gate.grammars import grammar_problems
-from eksml.serving.gate.prompts import Prompts
+from eksml.serving.gate.prompts import MOST_SEQUENCES, Prompts
 from eksml.serving.spec import AppSpec
 
-MOST_SEQUENCES = 2048
-"""Prompts of one request times answers to each; also OpenAI's bound on a list of inputs."""
 EXPECTED_TOKENS = 512
 """Reserved for an answer whose length the client leaves open; what it really took is settled."""
 LONGEST_TOKEN = 256
@@ -64,15 +63,16 @@ def check(asked: Mapping[str, Any], path: str, spec: AppSpec, context: int) -> A
         Refused: With every problem: 404 if the model alone is unknown, else 400.
     """
     prompts = Prompts(asked, path, spec.limits.media)
-    problems = [
-        *_model(asked.get("model"), spec),
-        *_numbers(asked, spec.limits.n, context),
-        *prompts.problems(),
-        *_fit(prompts, asked, context),
-        *_closed(asked),
-        *grammar_problems(asked),
-    ]
-    if problems:
+    found = itertools.chain(
+        _model(asked.get("model"), spec),
+        _numbers(asked, spec.limits.n, context),
+        prompts.look(),
+        _fit(prompts, asked, context),
+        _closed(asked),
+        grammar_problems(asked),
+    )
+    # No more are looked for than are told: a body may hold a hundred thousand
+    if problems := list(itertools.islice(found, MOST_TOLD + 1)):
         raise _refused(problems, _code(problems, prompts, context))
     model = asked.get("model") or spec.model.name
     if model not in spec.model.served_names:
@@ -148,5 +148,5 @@ def _code(problems: list[Problem], prompts: Prompts, context: int) -> str:
 def _refused(problems: list[Problem], code: str) -> Refused:
     told = [str(problem) for problem in problems[:MOST_TOLD]]
     if len(problems) > MOST_TOLD:
-        told.append(f"and {len(problems) - MOST_TOLD} more")
+        told.append("There are more.")
     return Refused(400, code, " ".join(told), param=problems[0].path)

@@ -133,12 +133,20 @@ class _Walk:
         elif isinstance(value, list):
             self.size += len(value)
             for inner in value:
+                if self._is_over():
+                    return
                 yield from self.of(path, inner, deepest - 1)
         else:
             self.size += len(value) if isinstance(value, str) else 8
 
+    def _is_over(self) -> bool:
+        """Whether looking further is of no use."""
+        return self.size > LONGEST_SCHEMA
+
     def _dict(self, path: str, value: dict[str, Any], deepest: int) -> Iterator[Problem]:
         for name, inner in value.items():
+            if self._is_over():
+                return
             self.size += len(name) + 2
             if name == "pattern" and isinstance(inner, str):
                 yield from _pattern(f"{path}.pattern", inner)

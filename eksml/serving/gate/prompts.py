@@ -10,6 +10,10 @@ from eksml.serving.gate.media import media_problems
 
 CHARACTERS_A_TOKEN = 4
 """What a token of English text has on average; for estimates only."""
+MOST_SEQUENCES = 2048
+"""Prompts of one request times answers to each; also OpenAI's bound on a list of inputs."""
+MOST_PARTS = 8192
+"""Messages, and parts of their contents, in sum."""
 MEDIA_TOKENS = 1000
 """Estimate for an image, a sound or a video."""
 
@@ -35,17 +39,14 @@ class Prompts:
         """Estimate."""
         self._longest = 0
         self._most_ids = 0
-        self._found = list(self._look())
-
-    def problems(self) -> Iterator[Problem]:
-        """What is wrong with them."""
-        return iter(self._found)
+        self._num_parts = 0
 
     def too_long(self, context: int, longest_token: int) -> bool:
         """Whether one certainly has more tokens than ``context``, without counting them."""
         return self._most_ids > context or self._longest > context * longest_token
 
-    def _look(self) -> Iterator[Problem]:
+    def look(self) -> Iterator[Problem]:
+        """What is wrong with them. The counts are right after the last."""
         value = self._asked.get(self.field)
         if value is None or value == []:
             yield Problem(self.field, "is missing." if value is None else "is empty.")
@@ -53,9 +54,9 @@ class Prompts:
             yield from self._chats(value)
         elif isinstance(value, str):
             self._text(value)
-        elif isinstance(value, list) and all(map(_is_id, value)):
+        elif _are_ids(value):
             self._ids(value)
-        elif isinstance(value, list) and all(isinstance(one, str | list) for one in value):
+        elif isinstance(value, list) and set(map(type, value)) <= {str, list}:
             yield from self._several(value)
         else:
             told = "is neither a text, nor a list of texts or of token numbers."
@@ -66,10 +67,12 @@ class Prompts:
             yield from self._chats(prompts)
             return
         self.num = len(prompts)
+        if self.num > MOST_SEQUENCES:
+            return
         for at, prompt in enumerate(prompts):
             if isinstance(prompt, str):
                 self._text(prompt)
-            elif prompt and all(map(_is_id, prompt)):
+            elif prompt and _are_ids(prompt):
                 self._ids(prompt)
             else:
                 yield Problem(
@@ -81,14 +84,17 @@ class Prompts:
         """One conversation, or (to be embedded) a list of them."""
         if not isinstance(value, list):
             yield Problem(self.field, "is not a list of messages.")
-        elif value and all(isinstance(one, list) for one in value):
+        elif value and set(map(type, value)) == {list}:
             self.num = len(value)
-            for at, chat in enumerate(value):
+            for at, chat in enumerate(value[:MOST_SEQUENCES]):
                 yield from self._chat(f"{self.field}.{at}", chat)
         else:
             yield from self._chat(self.field, value)
 
     def _chat(self, path: str, messages: list[Any]) -> Iterator[Problem]:
+        if self._too_many(messages):
+            yield self._many(path)
+            return
         for at, message in enumerate(messages):
             if not isinstance(message, dict):
                 yield Problem(f"{path}.{at}", "is not an object.")
@@ -101,6 +107,9 @@ class Prompts:
         if isinstance(content, str):
             self._text(content)
         elif isinstance(content, list):
+            if self._too_many(content):
+                yield self._many(path)
+                return
             for at, part in enumerate(content):
                 yield from self._part(f"{path}.{at}", part)
         elif content is not None:
@@ -118,6 +127,13 @@ class Prompts:
             if part.get("type") not in _TEXTS:
                 self.tokens += MEDIA_TOKENS
             yield from media_problems(path, part, self._media)
+
+    def _too_many(self, pieces: list[Any]) -> bool:
+        self._num_parts += len(pieces)
+        return self._num_parts > MOST_PARTS
+
+    def _many(self, path: str) -> Problem:
+        return Problem(path, f"makes over {MOST_PARTS:,} messages and parts.", "Send fewer.")
 
     def _text(self, text: str) -> None:
         self._longest = max(self._longest, len(text))
@@ -140,5 +156,5 @@ def _is_chat(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and set(map(type, value)) == {int} and min(value) >= 0

@@ -173,6 +173,23 @@ def test_all_problems_are_told_in_one_message() -> None:
     assert all(field in message for field in ("n: 0", "max_tokens: -1", "stream: 'no'"))
 
 
+def test_a_body_of_very_many_pieces_is_refused() -> None:
+    lists = b'{"prompt":[' + b"[1]," * 200_000 + b"[1]]}"
+    numbers = b'{"prompt":[' + b"1," * 1_500_000 + b"1]}"
+    for body in (lists, numbers):
+        assert "Send less at once" in post(body, "/v1/completions").text
+    many = [{"role": "user", "content": "a"}] * 10_000
+    assert "over 8,192 messages and parts" in post(chat(messages=many)).text
+    parts = [{"role": "user", "content": ["a"] * 5_000}] * 2
+    assert "over 8,192 messages and parts" in post(chat(messages=parts)).text
+
+
+def test_of_very_many_problems_some_are_told() -> None:
+    message = post(chat(messages=[{}] * 5_000)).json()["error"]["message"]
+    assert message.endswith("There are more.")
+    assert len(message) < 2_000
+
+
 def test_an_unknown_model_is_not_found_and_the_known_ones_are_told() -> None:
     model = ModelSpec(name="tiny", source="/m", adapters={"a--b": "/adapters/a"})
     answer = post(chat(model="huge"), model=model)
