@@ -196,7 +196,8 @@ class Stream:
 
         Args:
             model: A function, or a class that is made once in each actor and then called: with
-                ``{name: array}`` of a micro-batch (see ``columns``), returning as many rows.
+                ``{name: array}`` of a micro-batch (see ``columns``), returning as many rows; or
+                :func:`eksml.streams.served` or :func:`eksml.streams.endpoint`.
             batch: Events of a micro-batch …
             wait: … unless the first of them has waited so long.
             cpus, gpus: Of each actor; a share of a GPU is fine.
