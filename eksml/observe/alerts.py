@@ -25,7 +25,8 @@ class Alert:
 
 _RUNNING = total(value(m.RUNNING), "model")
 _ENDED = total(rate(m.REQUESTS, over=_OVER), "model")
-_REFUSED = total(rate(m.REFUSED, 'reason!~"invalid.*"', _OVER), "model")
+# A tenant beyond its own limits, or a wrong request, is no lack of replicas
+_REFUSED = total(rate(m.REFUSED, 'reason=~"queue_full|engine_unavailable"', _OVER), "model")
 _PREEMPTED = total(rate(m.PREEMPTIONS, over=_OVER), "model_name")
 
 SERVING = (
@@ -66,8 +67,8 @@ SERVING = (
         f"{_REFUSED} / ({_REFUSED} + {_ENDED}) > 0.1",
         "10m",
         "warning",
-        "More than 10 % of the requests to {{ $labels.model }} are turned away.",
-        "See «Turned away» for the reasons: more replicas, or higher limits for the tenant.",
+        "More than 10 % of the requests to {{ $labels.model }} find no room.",
+        "Raise its most replicas; «Wait for a slot» shows which tenants fill the queue.",
     ),
     Alert(
         "EksmlServeCacheFull",
