@@ -183,7 +183,7 @@ def test_bounds_hold_and_no_slot_is_idle_while_somebody_may_run(
     st.lists(st.integers(1, 5), min_size=2, max_size=4),
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 20)), min_size=40, max_size=150),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_two_tenants_that_wait_are_served_by_weight_up_to_one_request_each(
     weights: list[int], arrivals: list[tuple[int, int]]
 ) -> None:
@@ -194,14 +194,14 @@ def test_two_tenants_that_wait_are_served_by_weight_up_to_one_request_each(
         for which, cost in arrivals
         for place in entered(queue, owners[which % len(owners)], cost=cost)
     ]
-    got: Counter[str] = Counter()
+    got: Counter[str] = Counter({places[0].tenant.name: places[0].cost})  # type: ignore[dict-item]
     for place in places[1:]:
         place.woken = lambda place=place: got.update({place.tenant.name: place.cost})  # type: ignore
     while all(queue.waiting_of(owner.name) for owner in owners):
         queue.leave(next(place for place in places if place.state is State.RUNNING))
         shares = [got[owner.name] / owner.weight for owner in owners]
-        slack = [20 / owner.weight for owner in owners]
-        assert max(shares) - min(shares) <= sum(sorted(slack)[-2:]) + slack[0] + 20
+        one_request = sorted(20 / owner.weight for owner in owners)
+        assert max(shares) - min(shares) <= one_request[-1] + one_request[-2]
 
 
 @given(st.integers(1, 4), st.lists(st.integers(0, 3), min_size=1, max_size=80))
