@@ -110,32 +110,36 @@ def stages(root: Path, rounds: int, rows: int) -> list[dict]:
     return lines
 
 
-def restart(root: Path, rounds: int, rows: int) -> dict:
-    """Seconds to end a run of which 90 % was done, beside Ray Data's checkpoint."""
+def restart(root: Path, rounds: int, rows: int, name: str = "restart") -> dict:
+    """Seconds to end a run of which 90 % was done, beside Ray Data's checkpoint.
+
+    With few rows what counts is the start of workers; with many, that done input is read again or
+    not.
+    """
     import eksml
 
-    peers.write_numbers(root / "numbers", rows)
+    numbers = peers.write_numbers(root / f"{name}-numbers", rows)
     found: dict[str, list[float]] = {side: [] for side in SIDES}
     for index, side in turns(rounds):
-        output = root / f"restart-{side}-{index}"
+        output = root / f"{name}-{side}-{index}"
         if side == "ours":
             call = {"storage": root / "runs", "name": output.name, "rows_per_file": rows // 100}
             model = eksml.batches.callable_model(peers.StopsAt, arguments={"place": str(output)})
             peers.stop_at(output, rows * 9 // 10)
             try:
-                eksml.batch(model, str(root / "numbers"), output / "out", workers=1, **call)
+                eksml.batch(model, str(numbers), output / "out", workers=1, **call)
             except eksml.EksmlError as error:
                 print(f"stopped as planned: {str(error)[-80:]!r}", file=sys.stderr)
             peers.stop_at(output, None)
             began_s = time.monotonic()
-            eksml.batch(model, str(root / "numbers"), output / "out", workers=1, **call)
+            eksml.batch(model, str(numbers), output / "out", workers=1, **call)
         else:
-            peers.checkpointed(root / "numbers", output, stop_at=rows * 9 // 10)
+            peers.checkpointed(numbers, output, batch=rows // 100, stop_at=rows * 9 // 10)
             began_s = time.monotonic()
-            peers.checkpointed(root / "numbers", output, stop_at=None)
+            peers.checkpointed(numbers, output, batch=rows // 100, stop_at=None)
         found[side].append(time.monotonic() - began_s)
         assert peers.count(output / "out") == rows, side
-    return figure("restart", found, "s to end a run of which 90 % was done", lower=True)
+    return figure(name, found, "s to end a run of which 90 % was done", lower=True)
 
 
 def ours(root: Path, data: Path, name: str) -> dict:
@@ -223,6 +227,7 @@ def main() -> None:
                 show(line)
         if wanted in (None, "restart"):
             show(restart(root, options.rounds, rows=20_000))
+            show(restart(root, options.rounds, rows=4_000_000, name="restart_large"))
         if wanted in (None, "images"):
             rounds = 1 if options.quick else options.rounds
             show(images(root, rounds, rows=40_000))

@@ -62,7 +62,7 @@ def write_images(folder: Path, rows: int) -> None:
         pq.write_table(table, folder / f"{index}.parquet", row_group_size=1_024)
 
 
-def write_numbers(folder: Path, rows: int) -> None:
+def write_numbers(folder: Path, rows: int) -> Path:
     """Numbers with an id, in Parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -70,7 +70,8 @@ def write_numbers(folder: Path, rows: int) -> None:
     folder.mkdir()
     for index in range(10):
         n = np.arange(index * rows // 10, (index + 1) * rows // 10)
-        pq.write_table(pa.table({"id": n}), folder / f"{index}.parquet", row_group_size=500)
+        pq.write_table(pa.table({"id": n}), folder / f"{index}.parquet", row_group_size=rows // 40)
+    return folder
 
 
 def count(folder: Path) -> int:
@@ -160,7 +161,7 @@ class StopsAt:
         return {"square": batch["id"] ** 2}
 
 
-def checkpointed(data: Path, output: Path, *, stop_at: int | None) -> None:
+def checkpointed(data: Path, output: Path, *, batch: int, stop_at: int | None) -> None:
     """Ray Data with its own checkpoint; ``stop_at`` ends it there."""
     import ray.data
     from ray.data.checkpoint import CheckpointConfig
@@ -177,7 +178,7 @@ def checkpointed(data: Path, output: Path, *, stop_at: int | None) -> None:
         id_column="id", checkpoint_path=path, delete_checkpoint_on_success=False
     )
     try:
-        ray.data.read_parquet(str(data)).map_batches(square, batch_size=200).write_parquet(
+        ray.data.read_parquet(str(data)).map_batches(square, batch_size=batch).write_parquet(
             str(output / "out")
         )
     except Exception as error:
