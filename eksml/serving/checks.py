@@ -15,6 +15,7 @@ from eksml.llm import model_folder
 from eksml.llm.shape import Shape, shape_of
 from eksml.llm.weights import weight_bytes
 from eksml.serving.arguments import FRONTEND
+from eksml.serving.config import on_cluster
 from eksml.serving.fit import Need, Room, device_memory, dtype_bytes, fit_problems, need_of, room_of
 from eksml.serving.profiles import Settings, settings_of
 
@@ -39,6 +40,7 @@ def problems_of(spec: ServeSpec, cluster: Cluster | None = None) -> list[Problem
 
 def model_problems(model: ModelSpec, cluster: Cluster | None = None) -> Iterator[Problem]:
     """The same for one model."""
+    model = model if cluster is None else on_cluster(model, cluster)
     settings = settings_of(model)
     yield from _pace_problems(settings)
     if importlib.util.find_spec("vllm") is not None:
@@ -82,20 +84,28 @@ def folder_of(source: str) -> str | None:
     return found.rpartition("/")[0] if isinstance(found, str) else None
 
 
-def rooms(model: ModelSpec, settings: Settings, cluster: Cluster | None = None) -> Iterator[Room]:
-    """What one device has on each kind of machine that could take a replica."""
-    device = model.device or ("cpu" if cluster is None else "gpu")
+def rooms(model: ModelSpec, settings: Settings, cluster: Cluster | None) -> Iterator[Room]:
+    """What one device has on each kind of machine that could take a replica, as far as is known.
+
+    Args:
+        model: Its ``device`` is said.
+        settings: Of the model.
+        cluster: Where; None: this machine.
+    """
+    device = model.device
+    if device is None:
+        return
+    shares = model.devices if device == "cpu" else 1  # the parts of an engine share the memory
     if cluster is None:
-        if model.device == "cpu":
-            yield room_of(_machine_memory() // model.devices, settings, "this machine")
+        if (memory := _machine_memory(device)) is not None:
+            yield room_of(memory // shares, settings, "this machine")
         return
     from eksml.cluster.catalogue import instance
 
     for name in dict.fromkeys(name for group in cluster.groups for name in group.instances):
-        memory = device_memory(instance(name), device)
-        if memory is not None:
-            shared = memory // model.devices if device == "cpu" else memory
-            yield room_of(shared, settings, name if device == "cpu" else f"a {device} of {name}")
+        if (memory := device_memory(instance(name), device)) is not None:
+            where = name if device == "cpu" else f"a {device} of {name}"
+            yield room_of(memory // shares, settings, where)
 
 
 def _source_problems(
@@ -139,7 +149,21 @@ def _context_problems(settings: Settings, shape: Shape) -> Iterator[Problem]:
         yield Problem("engine.max_model_len", told, "Ask for less.")
 
 
-def _machine_memory() -> int:
-    import psutil
+def _machine_memory(device: str) -> int | None:
+    """Bytes of a device of this machine, or of the machine for CPUs; None where it is not known."""
+    if device == "cpu":
+        import psutil
 
-    return int(psutil.virtual_memory().total)
+        return int(psutil.virtual_memory().total)
+    if device == "neuron" or importlib.util.find_spec("vllm") is None:
+        return None
+    from eksml.llm.installed import installed_device
+
+    if installed_device() != device:
+        return None
+    from vllm.platforms import current_platform
+
+    try:
+        return int(current_platform.get_device_total_memory())  # by NVML, without using the GPU
+    except (RuntimeError, NotImplementedError):
+        return None

@@ -107,12 +107,22 @@ def read(path: str | Path) -> Written:
 
 def on_cluster(model: ModelSpec, cluster: Cluster) -> ModelSpec:
     """The model with its device said: where it is not, what the cluster has most to offer."""
-    from eksml.cluster.preflight import offers_of
+    from eksml.cluster.catalogue import instances
 
     if model.device is not None:
         return model
-    had = {name for offer in offers_of(cluster) for name in offer.resources}
-    device = "gpu" if "GPU" in had else "neuron" if "neuron_cores" in had else "cpu"
+    known = [
+        instances()[name]
+        for group in cluster.groups
+        for name in group.instances
+        if name in instances()
+    ]
+    if any(group.gpus for group in cluster.groups) or any(each.gpu for each in known):
+        device = "gpu"
+    elif any(group.neuron_cores for group in cluster.groups) or any(each.neuron for each in known):
+        device = "neuron"
+    else:
+        device = "cpu"
     return model.model_copy(update={"device": device})
 
 

@@ -16,7 +16,7 @@ from eksml.errors import Damaged
 from eksml.llm import model_folder
 from eksml.llm.shape import Shape, linear_bits, shape_of
 from eksml.llm.weights import weight_bytes
-from eksml.serving import ModelSpec, ServeSpec
+from eksml.serving import ModelSpec, ServeSpec, checks
 from eksml.serving.checks import model_problems, need_on_disk, problems_of
 from eksml.serving.fit import Need, device_memory, fit_problems, need_of, room_of
 from eksml.serving.profiles import settings_of
@@ -265,9 +265,24 @@ def test_a_cluster_takes_a_model_that_fits_on_one_of_its_groups(tmp_path: Path) 
         (tmp_path / name).write_text("{}")
     header = json.dumps({"w": {"dtype": "BF16", "shape": [70_553_706_496], "data_offsets": [0, 1]}})
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode())
-    model = ModelSpec(name="m", source=str(tmp_path), device="gpu", tensor_parallel=4)
+    model = ModelSpec(name="m", source=str(tmp_path), tensor_parallel=4)
     small = gpu("g6.12xlarge", name="small", nodes=1)
     large = gpu("g6e.12xlarge", name="large", nodes=1)
     assert list(model_problems(model, Cluster(name="c", groups=[small, large]))) == []
     (problem,) = model_problems(model, Cluster(name="c", groups=[small]))
     assert "a gpu of g6.12xlarge" in problem.message
+
+
+def test_a_gpu_of_this_machine_is_asked_for_its_memory(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def memory(device: str) -> int:
+        asked.append(device)
+        return 2**20
+
+    monkeypatch.setattr(checks, "_machine_memory", memory)
+    (problem,) = model_problems(ModelSpec(name="m", source=str(tiny), device="gpu"))
+    assert problem.path == "source"
+    assert asked == ["gpu"]
