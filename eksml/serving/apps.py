@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 HEALTH_PERIOD_S = 5.0
 """Seconds between Serve's questions to a replica; after three bad answers it is replaced."""
+TRIES = 3
+"""A model that could not be started so often, in all replicas together, cannot be started."""
 GATEWAY_ONGOING = 10_000
 """Requests that pass through a gateway at once; their models' gates bound them."""
 
@@ -152,6 +154,7 @@ def deployment_options(model: ModelSpec, settings: Settings) -> dict[str, Any]:
         "max_surge_percent": settings.surge_percent,
         "graceful_shutdown_timeout_s": settings.drain_s,
         "health_check_period_s": HEALTH_PERIOD_S,
+        "max_constructor_retry_count": TRIES,
         "ray_actor_options": _actor_options(model),
         "logging_config": {"enable_access_log": False},
     }

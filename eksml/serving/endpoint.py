@@ -80,7 +80,8 @@ class Endpoint:
     def update(self, *, wait: bool = True, timeout_s: float = START_S, **changes: Any) -> None:
         """Change what is served, without a lost request: ``update(models=[…], tenants=[…])``.
 
-        New replicas start before old ones go, and what these had begun ends in peace.
+        New replicas start before old ones go, and what these had begun ends in peace. If a new one
+        cannot start, none of the old ones goes, and what was served before is deployed again.
 
         Args:
             wait: Return when it is done.
@@ -89,7 +90,8 @@ class Endpoint:
 
         Raises:
             InvalidSpec: The new specification is wrong; nothing was changed.
-            RunFailed, ClusterError: As ``wait_ready`` does.
+            RunFailed: A new replica cannot start; the update is undone.
+            ClusterError: As ``wait_ready`` does.
         """
         from eksml.serving.verb import checked
 
@@ -98,13 +100,11 @@ class Endpoint:
             problems = [Problem(name, told, "Stop it, and serve it anew.") for name in fixed]
             raise InvalidSpec(problems, "the update")
         spec = checked(self.spec.model_copy(update=changes), None)
-        before = self._names
-        self._stage.deploy(parts_of(spec, self._stage.origin))
-        self.spec = spec
+        before = self.spec
+        self._deploy(spec)
         if wait:
-            self.wait_ready(timeout_s)
-        if gone := [name for name in before if name not in self._names]:
-            self._stage.delete(gone)
+            self._settle(before, timeout_s)
+        self._delete_all_but(spec, before)
 
     def stop(self) -> None:
         """Stop serving. Requests under way may end first. Twice is fine."""
@@ -117,6 +117,27 @@ class Endpoint:
     @property
     def _names(self) -> list[str]:
         return [part.name for part in parts_of(self.spec, self._stage.origin)]
+
+    def _deploy(self, spec: ServeSpec) -> None:
+        self._stage.deploy(parts_of(spec, self._stage.origin))
+        self.spec = spec
+
+    def _settle(self, before: ServeSpec, timeout_s: float) -> None:
+        """Wait for an update, or undo it: without that, old replicas that die would be replaced by
+        ones that cannot start."""
+        try:
+            self.wait_ready(timeout_s)
+        except RunFailed:
+            failed = self.spec
+            self._deploy(before)
+            self._delete_all_but(before, failed)
+            raise
+
+    def _delete_all_but(self, kept: ServeSpec, old: ServeSpec) -> None:
+        origin = self._stage.origin
+        names = {part.name for part in parts_of(kept, origin)}
+        if gone := [part.name for part in parts_of(old, origin) if part.name not in names]:
+            self._stage.delete(gone)
 
     def _running(self, states: dict[str, AppState]) -> bool:
         for name, state in states.items():
