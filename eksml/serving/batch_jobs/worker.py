@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from eksml.errors import EksmlError, Fenced, RunNameInUse
+from eksml.errors import Damaged, EksmlError, Fenced, RunNameInUse
 from eksml.runs import lease
 from eksml.serving.batch_jobs.answering import Means
 from eksml.serving.batch_jobs.attempt import Attempt
@@ -44,6 +44,7 @@ class Worker:
         self._slots = Slots(engine.idle_slots)
         self._means = Means(root, engine, self._slots, self._served, most_line_bytes)
         self._marks: dict[str, Mark] = {}
+        self._ages_s: dict[str, float] = {}
         self._work: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -63,28 +64,34 @@ class Worker:
         self._work = {name: task for name, task in self._work.items() if not task.done()}
         try:
             await self._read_marks()
-            working = [self._marks[name].tenant for name in self._work if name in self._marks]
-            for name in choose(self._waiting(), working):
-                await self._begin(name)
+            await self._begin_some()
         except EksmlError as error:
             _log.warning("open batches cannot be looked for, so later again: %s", error)
 
     async def _read_marks(self) -> None:
         stats = await asyncio.to_thread(lambda: list(open_batches(self._root).list()))
-        names = {stat.uri.name.removesuffix(".json"): stat for stat in stats}
-        self._marks = {name: mark for name, mark in self._marks.items() if name in names}
-        for name, stat in names.items():
-            if name not in self._marks:
-                mark = await asyncio.to_thread(read_mark, stat.uri)
-                if mark is not None:
-                    self._marks[name] = mark
-        for name, mark in list(self._marks.items()):
-            if names[name].age_s > _ORPHAN_S and name not in self._work:
-                await asyncio.to_thread(self._delete_orphan, name, mark)
+        self._ages_s = {stat.uri.name.removesuffix(".json"): stat.age_s for stat in stats}
+        self._marks = {name: mark for name, mark in self._marks.items() if name in self._ages_s}
+        for name in self._ages_s.keys() - self._marks.keys():
+            mark = await asyncio.to_thread(self._read_mark, name)
+            if mark is not None:
+                self._marks[name] = mark
 
-    def _delete_orphan(self, name: str, mark: Mark) -> None:
-        if Batch(batches_of(self._root, mark.tenant) / name).asked() is None:
-            self._mark_uri(name).delete()
+    def _read_mark(self, name: str) -> Mark | None:
+        try:
+            return read_mark(self._mark_uri(name))
+        except Damaged as error:
+            _log.warning("a batch cannot be worked on: %s", error)
+            return None
+
+    async def _begin_some(self) -> None:
+        """Begin what may be begun; what another worker has takes nobody's turn."""
+        working = [self._marks[name].tenant for name in self._work if name in self._marks]
+        waiting = self._waiting()
+        while names := choose(waiting, working):
+            tenant = waiting.pop(names[0])
+            if await self._begin(names[0]):
+                working.append(tenant)
 
     def _waiting(self) -> dict[str, str]:
         """Batches that are for this worker and have none here, with their tenants."""
@@ -94,15 +101,22 @@ class Worker:
             if name not in self._work and (mark.model is None or mark.model in self._served)
         }
 
-    async def _begin(self, name: str) -> None:
+    async def _begin(self, name: str) -> bool:
         batch = Batch(batches_of(self._root, self._marks[name].tenant) / name)
-        attempt = await asyncio.to_thread(self._claim, batch)
+        try:
+            attempt = await asyncio.to_thread(self._claim, batch)
+        except Damaged as error:
+            _log.warning("%s cannot be worked on: %s", name, error)
+            return False
         if attempt is not None:
             self._work[name] = asyncio.create_task(self._attempt(batch, *attempt))
+        return attempt is not None
 
     def _claim(self, batch: Batch) -> tuple[Attempt, lease.Owner] | None:
         asked = batch.asked()
         if asked is None:  # its mark is written first
+            if self._ages_s[batch.id] > _ORPHAN_S:
+                self._mark_uri(batch.id).delete()
             return None
         if batch.end() is not None:
             self._clear(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -15,6 +16,12 @@ from jobs_server import LINE_BYTES, MODEL, EchoEngine
 from eksml.serving.batch_jobs import rows
 from eksml.serving.batch_jobs.rows import OFFLINE_PRIORITY
 from eksml.storage import URI
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> URI:
+    """A local folder: batches on S3 are computed where workers die, too."""
+    return URI.parse(tmp_path / "root")
 
 
 def test_a_batch_answers_every_line_once(connect: Callable[..., Any], root: URI) -> None:
@@ -259,3 +266,24 @@ def test_a_damaged_record_is_told_and_not_served(connect: Callable[..., Any], ro
     manifest.write_bytes(json.dumps({**manifest.read_json(), "meta": {}}).encode())
     with pytest.raises(openai.InternalServerError, match="cannot be read"):
         client.batches.retrieve(batch.id)
+
+
+def test_one_damaged_batch_does_not_stop_the_others(connect: Callable[..., Any], root: URI) -> None:
+    client = connect()("ann")
+    damaged = submit(client, jsonl([request("a", "x")]))
+    (root / "tenants/ann/batches" / damaged.id / "asked/manifest.json").write_bytes(b"{}")
+    (root / "open/batch_0.json").write_json({"tenant": 3})
+    client = connect(EchoEngine())("ann")
+    assert ended(client, submit(client, jsonl([request("a", "x")]))).status == "completed"
+
+
+def test_two_workers_share_the_batches_of_one_tenant(connect: Callable[..., Any]) -> None:
+    first, second = EchoEngine(slots=3, pause_s=0.02), EchoEngine(slots=3, pause_s=0.02)
+    client = connect(first)("ann")
+    connect(second)
+    asked = jsonl([request(f"{n}", "x") for n in range(40)])
+    for batch in [submit(client, asked) for _ in range(6)]:
+        assert ended(client, batch).request_counts.completed == 40
+    assert first.bodies
+    assert second.bodies
+    assert len(first.bodies) + len(second.bodies) == 240  # no row twice
