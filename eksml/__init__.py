@@ -26,11 +26,12 @@ _HOMES = {
     "list_runs": "eksml.runs",
     "neuron": "eksml.cluster",
     "on_event": "eksml.streams",
+    "serve": "eksml.serving",
     "stream": "eksml.streams",
     "train": "eksml.training",
 }
 
-_ROOMS = ("backends", "batches", "cluster", "runs", "storage", "streams", "training")
+_ROOMS = ("backends", "batches", "cluster", "runs", "serving", "storage", "streams", "training")
 """Rooms that are reached as attributes, as in ``eksml.batches.llm(…)``."""
 
 __all__ = ["__version__", *sorted(_HOMES)]
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from eksml.runs import Run as Run
     from eksml.runs import get_run as get_run
     from eksml.runs import list_runs as list_runs
+    from eksml.serving import serve as serve
     from eksml.streams import on_event as on_event
     from eksml.streams import stream as stream
     from eksml.training import Checkpointing as Checkpointing

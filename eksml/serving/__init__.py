@@ -5,6 +5,16 @@
 (1, 4)
 """
 
+from eksml.serving.endpoint import Endpoint
 from eksml.serving.spec import AppSpec, LimitsSpec, ModelSpec, ServeSpec, TenantSpec
+from eksml.serving.verb import serve
 
-__all__ = ["AppSpec", "LimitsSpec", "ModelSpec", "ServeSpec", "TenantSpec"]
+__all__ = [
+    "AppSpec",
+    "Endpoint",
+    "LimitsSpec",
+    "ModelSpec",
+    "ServeSpec",
+    "TenantSpec",
+    "serve",
+]
