@@ -58,10 +58,13 @@ def bare(model: str, port: int, engine: Mapping[str, Any]) -> None:
 
 
 def ours(model: str, port: int, engine: Mapping[str, Any]) -> None:
-    """The same through ``eksml.serve``."""
+    """The same through ``eksml.serve``. Its access log is written, but not copied to here."""
+    import ray as ray_itself
+
     from eksml.serving import ModelSpec
     from eksml.serving.verb import serve
 
+    ray_itself.init(address="local", num_cpus=4, log_to_driver=False, logging_level="WARNING")
     spec = ModelSpec(name="m", source=model, engine=dict(engine), queue=256)
     endpoint = serve(spec, port=port)
     sys.stdin.read()

@@ -18,8 +18,9 @@ REPLICA = {
     # A second event loop for the application costs two hand-overs between threads for each token.
     # Nothing in a replica blocks: the engine computes in processes of its own.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    # Serve's lines about each request are replaced by the gate's access log
-    "RAY_SERVE_LOG_TO_STDERR": "0",
+    # Else Serve takes the standard output over, where the access log is written, and walks the
+    # stack for each of its lines
+    "RAY_SERVE_LOG_TO_STDERR": "1",
 }
 """Of one replica."""
 
