@@ -15,6 +15,7 @@ import dataclasses
 import itertools
 import multiprocessing
 import time
+import typing
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -246,12 +247,26 @@ def _start(
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    given = AsyncEngineArgs(**arguments, served_model_name=[name])
+    given = AsyncEngineArgs(**_typed(arguments), served_model_name=[name])
     # With this context the scheduler's defaults are those of `vllm serve`
     llm = AsyncLLM.from_engine_args(
         given, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[pulse.factory]
     )
     return llm, given
+
+
+def _typed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings made into vLLM's own classes, as its command line does."""
+    from pydantic import TypeAdapter
+    from vllm.engine import arg_utils
+
+    made = dict(arguments)
+    for field in dataclasses.fields(arg_utils.AsyncEngineArgs):
+        if isinstance(made.get(field.name), dict):
+            holder = type("Holder", (), {"__annotations__": {field.name: field.type}})
+            hints = typing.get_type_hints(holder, vars(arg_utils))
+            made[field.name] = TypeAdapter(hints[field.name]).validate_python(made[field.name])
+    return made
 
 
 def _server_arguments(
