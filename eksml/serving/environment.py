@@ -12,6 +12,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 
+from eksml.serving.gate import media
 from eksml.serving.gate.errors import RETRY_ON
 
 REPLICA = {
@@ -21,6 +22,8 @@ REPLICA = {
     # Else Serve takes the standard output over, where the access log is written, and walks the
     # stack for each of its lines
     "RAY_SERVE_LOG_TO_STDERR": "1",
+    # vLLM follows no redirect away from a host that images may be fetched from
+    **media.ENVIRONMENT,
 }
 """Of one replica."""
 

@@ -12,17 +12,21 @@ import hashlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eksml.errors import EngineDied
+from eksml.serving import trace
+from eksml.serving.commons import Commons
+from eksml.serving.gate import media
 from eksml.serving.gate.asgi import ASGIApp, Receive, Scope, Send, path_of
 from eksml.serving.gate.gate import Gate
+from eksml.serving.gate.suspects import Suspects
 from eksml.serving.playground import playground
 from eksml.serving.profiles import Settings, settings_of
 from eksml.serving.request_meters import meters_of_replica
 from eksml.serving.spec import AppSpec
-from eksml.serving.trace import traced
 
 if TYPE_CHECKING:
     from eksml.serving.engine import Engine
@@ -45,6 +49,7 @@ class Replica:
     def __init__(self, args: Mapping[str, Any]) -> None:
         self._spec = AppSpec(**args)
         self._engine: Engine | None = None
+        self._commons: Commons | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -62,10 +67,21 @@ class Replica:
         if spec.batches is not None:
             app = self._with_batches(app, engine)
         meters = meters_of_replica(spec.model.name, version_of(spec), _replica_name())
-        gate = Gate(app, spec=spec, capacity=settings.capacity, engine=engine, meters=meters)
+        suspects = Suspects(time.time)
+        commons = self._commons = Commons(_app_name(), _replica_name(), suspects)
+        gate = Gate(
+            app,
+            spec=spec,
+            capacity=settings.capacity,
+            engine=engine,
+            meters=meters,
+            suspects=suspects,
+            share=commons.share,
+        )
         self._keep(engine.watch())
-        self._keep(self._end_with(engine, gate))
-        return traced(gate, spec.model.name)
+        self._keep(commons.keep())
+        self._keep(self._end_with(engine, gate, commons))
+        return trace.traced(gate, spec.model.name)
 
     def check_health(self) -> None:
         """Called by Serve every few seconds.
@@ -85,6 +101,8 @@ class Replica:
         """Called by Serve when the replica has been drained."""
         for task in self._tasks:
             task.cancel()
+        if self._commons is not None:
+            self._commons.leave()
         if self._engine is not None:
             self._engine.close()
 
@@ -98,7 +116,7 @@ class Replica:
     def _keep(self, work: Any) -> None:
         self._tasks.append(asyncio.ensure_future(work))
 
-    async def _end_with(self, engine: Engine, gate: Gate) -> None:
+    async def _end_with(self, engine: Engine, gate: Gate, commons: Commons) -> None:
         """A replica without engine is of no use: the sooner it is gone, the sooner Serve starts
         another one. Those that wait for a slot are sent away, and HAProxy asks elsewhere."""
         while engine.alive:
@@ -108,6 +126,7 @@ class Replica:
         logger.error("The engine of %s is dead: its replica ends.", self._spec.model.name)
         gate.turn_away()
         await asyncio.sleep(LAST_WORDS_S)
+        await commons.tell()  # which requests were under way
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -139,14 +158,24 @@ async def engine_of(spec: AppSpec, settings: Settings) -> Engine:
     arguments = {
         **settings.engine,
         **lora_arguments(list(adapters.values()), device),
+        **media.engine_arguments(spec.limits.media),
         "model": folder,
     }
+    if (traces := trace.endpoint()) is not None:
+        arguments["otlp_traces_endpoint"] = traces
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", trace.protocol())
     return await start(model.name, arguments, settings.frontend, adapters, model.task)
 
 
 def version_of(spec: AppSpec) -> str:
     """What tells this configuration of a model from another one, in metrics."""
     return hashlib.sha256(spec.model.model_dump_json().encode()).hexdigest()[:8]
+
+
+def _app_name() -> str:
+    from ray import serve
+
+    return str(serve.get_replica_context().app_name)
 
 
 def _replica_name() -> str:

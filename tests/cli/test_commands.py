@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import EKSML, eksml, eksml_json, invoke_json  # type: ignore[import-not-found]
+from commandline import EKSML, eksml, eksml_json, invoke_json
 
 CLUSTER = """
 name: shell

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import eksml, invoke  # type: ignore[import-not-found]
+from commandline import eksml, invoke
 
 from eksml.cli.checks import Check, Finding, installation, look_at_all, services
 from eksml.storage import URI

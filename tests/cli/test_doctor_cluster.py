@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster.crd import CRDS, needs_crds
-from conftest import invoke  # type: ignore[import-not-found]
+from commandline import invoke
 from kube_server import KubeServer, kinds
 
 from eksml.cli.checks import addons, devices, operator

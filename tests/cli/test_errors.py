@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import eksml, invoke  # type: ignore[import-not-found]
+from commandline import eksml, invoke
 
 from eksml.errors import ClusterNotUp
 

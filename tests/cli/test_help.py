@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import invoke  # type: ignore[import-not-found]
+from commandline import invoke
 
 import eksml
 from eksml.cli.app import SECTIONS

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster.crd import needs_crds
-from conftest import EKSML, invoke  # type: ignore[import-not-found]
+from commandline import EKSML, invoke
 from kube_server import KubeServer, kinds
 
 CLUSTERS = Path(__file__).resolve().parents[2] / "clusters"

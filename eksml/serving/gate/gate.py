@@ -95,7 +95,8 @@ class Gate:
         self._means.queue.turn_away()
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"x-request-id", _request_id(scope))]
+        request_id, began_s = _request_id(scope), self._means.clock()
+        headers = [(b"x-request-id", request_id)]
         tenant = ""
         try:
             route = self._routes.find(scope["method"], path_of(scope))
@@ -107,10 +108,17 @@ class Gate:
             else:
                 await self._without_key(route, scope, receive, send)
         except Refused as refused:
-            self._means.meters.refused(tenant, refused.code)
+            self._means.meters.refused(
+                tenant,
+                refused.code,
+                status=refused.status,
+                route=path_of(scope),
+                seconds=self._means.clock() - began_s,
+                request_id=request_id.decode("latin-1"),
+            )
             await refused.send(send, headers)
         except ClientGone:
-            self._means.meters.refused(tenant, "client_gone")
+            self._means.meters.refused(tenant, "client_gone", route=path_of(scope))
 
     async def _compute(self, call: _Call) -> None:
         """What the engine has to do."""

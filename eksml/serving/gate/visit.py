@@ -204,7 +204,7 @@ class Visit:
             tokens_in,
             tokens_out,
             request_id=str(request.headers[0][1], "latin-1"),
-            error=passage.code,
+            error=passage.code or ("engine_error" if self._answer.failed else ""),
             prompt=request.logged,
         )
 

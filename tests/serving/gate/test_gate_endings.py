@@ -47,7 +47,7 @@ class Told:
     def request_ended(self, *told: Any, **more: Any) -> None:
         self.calls.append(("ended", *told[:4], more["error"]))
 
-    def refused(self, *told: Any) -> None:
+    def refused(self, *told: Any, **more: Any) -> None:
         self.calls.append(("refused", *told))
 
 
