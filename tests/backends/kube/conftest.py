@@ -48,7 +48,7 @@ def operator(kube: KubeServer) -> Iterator[FakeOperator]:
 
 @pytest.fixture
 def client(kube: KubeServer) -> KubeClient:
-    return KubeClient.connect(patience_s=5)
+    return KubeClient.connect(patience_s=30)
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(
 ) -> None:
     before = things(kube)
     with fails(kube, failure), pytest.raises(ClusterStartFailed) as told:
-        up(cluster, timeout_s=1)
+        up(cluster, timeout_s=3)
     assert REASONS[failure] in str(told.value)
     assert "was not ready in" in str(told.value)
     assert things(kube) == before
@@ -176,14 +176,14 @@ def test_while_it_waits_the_line_says_why(
     kube: KubeServer, cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with fails(kube, "image", "gpu"), pytest.raises(ClusterStartFailed):
-        backends.up(cluster, timeout_s=1, progress=True)
+        backends.up(cluster, timeout_s=3, progress=True)
     assert "2 of 3 pods. Pod demo-gpu-worker-00003 of group gpu" in capsys.readouterr().err
 
 
 def test_what_failed_is_kept_if_asked(kube: KubeServer, cluster: Cluster) -> None:
     with fails(kube, "image"):
         with pytest.raises(ClusterStartFailed):
-            up(cluster, timeout_s=1, keep=True)
+            up(cluster, timeout_s=3, keep=True)
         kept = backends.find("demo")
         assert isinstance(kept, KubeRunning)
         assert kept.status().phase == "starting"
