@@ -82,7 +82,8 @@ def test_a_tool_that_must_be_called_is_called_with_its_arguments(client: OpenAI)
         "required": ["city"],
         "additionalProperties": False,
     }
-    tool: Any = {"type": "function", "function": {"name": "weather", "parameters": form}}
+    weather = {"name": "weather", "parameters": form, "strict": True}
+    tool: Any = {"type": "function", "function": weather}
     choice: Any = {"type": "function", "function": {"name": "weather"}}
     answer = client.chat.completions.create(
         model="tiny", messages=MESSAGES, tools=[tool], tool_choice=choice, max_tokens=200

@@ -112,7 +112,7 @@ def test_a_dead_engine_takes_its_replica_with_it_and_both_come_back(endpoint: En
     stream = client.completions.create(**asked, stream=True, extra_body={"ignore_eos": True})
     next(iter(stream))
     os.kill(core.pid, signal.SIGKILL)
-    with pytest.raises(openai.APIError, match="EngineCore|unfinished"):
+    with pytest.raises(openai.APIError, match=r"EngineCore|unfinished"):
         for _ in stream:
             pass
     psutil.wait_procs([core, replica], timeout=30)
