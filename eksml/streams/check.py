@@ -129,6 +129,9 @@ def _place_problems(node: Node) -> Iterator[Problem]:
     if isinstance(spec, Join):
         yield from _join_problems(node)
     if isinstance(spec, Window):
+        for name in sorted({*_keys(node)} & {*BOUNDS}):
+            message = f"the key {name!r} has the name of a bound that the window gives."
+            yield Problem("input", message, "Give the column another name by map before key_by.")
         yield from _clashes("aggregate", spec.aggregate, {*_keys(node), *BOUNDS})
     if isinstance(spec, Reduce):
         yield from _clashes("fn", spec.fn, set(_keys(node)))

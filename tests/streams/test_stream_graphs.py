@@ -126,6 +126,12 @@ def test_who_cannot_take_a_result_again_is_named_where_a_window_takes_late_event
         )
 
 
+def test_a_key_that_is_called_like_a_bound_of_the_window_is_refused():
+    keyed = streams.items([]).key_by("window_end")
+    with pytest.raises(InvalidSpec, match="name of a bound"):
+        checked(keyed.window(streams.tumbling("1s"), {"n": "count"}).to(streams.call(print)))
+
+
 def test_a_class_that_cannot_be_merged_is_refused_where_windows_overlap():
     keyed = streams.items([]).key_by("a")
     checked(keyed.window(streams.tumbling("1s"), Half).to(SINK))
