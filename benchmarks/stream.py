@@ -1,12 +1,14 @@
-"""Streams beside the bare peer: keyed state and windows beside Bytewax, in one run.
+"""Streams beside the bare peer: keyed state and windows beside Bytewax, in one run; and costs.
 
-    python benchmarks/stream.py            every case
-    python benchmarks/stream.py --quick    keyed state only; the last line is JSON
+    python benchmarks/stream.py                  every case
+    python benchmarks/stream.py --only latency   one of them
+    python benchmarks/stream.py --quick          keyed state only; the last line is JSON
 
-Both sides get the same numbered events in memory, on the same cores, one worker each, and keep
-state that a checkpoint (ours each second; Bytewax's recovery is off, as in its own benchmarks)
-could hold. Each round runs one after the other in the order A B B A; what is told are medians with
-their ranges, and as the null the ratio of two runs of the same side.
+The costs (stream_costs.py) are Nexmark's queries, checkpoints, latency, inference and actor calls.
+Beside Bytewax, both sides get the same numbered events in memory, on the same cores, one worker
+each, and keep state that a checkpoint (ours each second; Bytewax's recovery is off, as in its own
+benchmarks) could hold. Each round runs one after the other in the order A B B A; what is told are
+medians with their ranges, and as the null the ratio of two runs of the same side.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from stream_costs import COSTS, cost
+
 EVENTS = 1_000_000
 KEYS = 1_000
 CHUNK = 10_000
@@ -32,6 +36,7 @@ CASES = ("state", "state, event by event", "window")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="keyed state only, three rounds")
+    parser.add_argument("--only", choices=[*CASES, *COSTS])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -40,10 +45,14 @@ def main() -> None:
         print(json.dumps(SIDES[given.side](given.case)))
         return
     rounds = 3 if given.quick else given.rounds
-    cases = CASES[:1] if given.quick else CASES
+    wanted = CASES[:1] if given.quick else [given.only] if given.only else [*CASES, *COSTS]
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    ratios = {case: compare(case, rounds) for case in cases}
-    print(json.dumps({"metric": "keyed state, ours / Bytewax", "value": ratios["state"]}))
+    ratios = {case: compare(case, rounds) for case in CASES if case in wanted}
+    for name in COSTS:
+        if name in wanted:
+            cost(name, rounds)
+    if "state" in ratios:
+        print(json.dumps({"metric": "keyed state, ours / Bytewax", "value": ratios["state"]}))
 
 
 def compare(case: str, rounds: int) -> float:

@@ -1,0 +1,220 @@
+"""What a stream costs: checkpoints, latency, calls of models, beside the plain way to do it."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from stream_nexmark import EVENTS, FLINK, QUERIES
+
+import eksml.streams as streams
+
+KEYS, CHUNK = 1_000, 10_000
+NEVER_S = 1e6
+
+
+def timed(graph_of: Callable[[Callable[[], None]], Any], **how: Any) -> float:
+    """Seconds from when a graph's events are made to its last output.
+
+    ``graph_of(note)`` gives the graph before its sink; its source calls ``note`` when it begins.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        begun, ended = Path(folder, "begun"), Path(folder, "ended")
+        graph = graph_of(lambda: note(begun)).to(streams.call(lambda _: note(ended), columns=True))
+        streams.stream(graph, storage=folder, **{"checkpoint_every_s": 1.0, **how})
+        return float(ended.read_text()) - float(begun.read_text())
+
+
+def note(file: Path) -> None:
+    """Write down what time it is."""
+    file.write_text(str(time.time()))
+
+
+def told(values: list[float], form: str = ",.0f") -> str:
+    """The median and the range."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+def nexmark(rounds: int) -> None:
+    """Queries 1, 5 and 8, and Flink's published numbers."""
+    for name, query in QUERIES.items():
+        count = EVENTS[name]
+        speeds = [
+            count / timed(lambda note, q=query, c=count: q(c, note))  # type: ignore[misc]
+            for _ in range(rounds)
+        ]
+        times = statistics.median(speeds) / FLINK[name]
+        print(f"Nexmark {name}: events/s {told(speeds)}, {times:.1f} × Flink's core", flush=True)
+
+
+def numbers(count: int, keys: int) -> Callable[[Callable[[], None]], Any]:
+    """Keyed sums over numbered events, made before the clock starts."""
+
+    def graph(note: Callable[[], None]) -> Any:
+        def events(split: int, start: int) -> Iterator[Any]:
+            import numpy as np
+            import pyarrow as pa
+
+            chunks = []
+            for first in range(0, count, CHUNK):
+                number = np.arange(first, first + CHUNK)
+                chunks.append(pa.table({"key": number * 7919 % keys, "amount": number}))
+            note()
+            yield from chunks
+
+        return streams.generator(events).key_by("key").reduce({"total": ("amount", "sum")})
+
+    return graph
+
+
+def checkpoints(rounds: int) -> None:
+    """A checkpoint each second against none, and none against none as the null."""
+    for keys, count in ((1_000, 20_000_000), (100_000, 10_000_000)):
+        found: dict[str, list[float]] = {"each second": [], "none": [], "none again": []}
+        order = list(found)
+        for number in range(rounds):
+            for name in order if number % 2 == 0 else reversed(order):
+                every_s = 1.0 if name == "each second" else NEVER_S
+                found[name].append(timed(numbers(count, keys), checkpoint_every_s=every_s))
+        with_, without, again = (statistics.median(found[name]) for name in order)
+        print(
+            f"checkpoints, {keys:,} keys: {100 * (with_ / without - 1):+.1f} % of the time "
+            f"(null {100 * (again / without - 1):+.1f} %), "
+            f"{count / with_:,.0f} events/s against {count / without:,.0f}",
+            flush=True,
+        )
+
+
+def latency(rounds: int) -> None:
+    """From when events are made to when they come to the sink, at half of the greatest load."""
+    size, seconds = 1_000, 15.0
+    for workers in (1, 2):
+        full = _latencies(NEVER_S, size, 6.0, workers)[1]
+        for _ in range(rounds):
+            waits, rate = _latencies(full / 2, size, seconds, workers)
+            cuts = statistics.quantiles(waits, n=1000)
+            print(
+                f"latency, {workers} workers: p50 {cuts[499]:.1f} ms, p99 {cuts[989]:.1f} ms, "
+                f"p99.9 {cuts[998]:.1f} ms at {rate:,.0f} of {full:,.0f} events/s",
+                flush=True,
+            )
+
+
+def _latencies(rate: float, size: int, seconds: float, workers: int) -> tuple[list[float], float]:
+    """Milliseconds of each micro-batch of ``size`` events, at ``rate`` events/s; and the rate."""
+
+    def events(split: int, start: int) -> Iterator[Any]:
+        import numpy as np
+        import pyarrow as pa
+
+        began_s, made = time.time(), 0
+        while (now_s := time.time()) - began_s < seconds:
+            if made * size / rate > now_s - began_s:
+                yield []
+                continue
+            number = np.arange(made * size, (made + 1) * size)
+            made += 1
+            yield pa.table({"key": number % KEYS, "amount": number, "made": np.full(size, now_s)})
+
+    with tempfile.TemporaryDirectory() as folder:
+        notes = Path(folder, "notes")
+
+        def note(columns: dict[str, Any]) -> None:
+            now_s = time.time()
+            with notes.open("a") as file:
+                wait_ms = (now_s - columns["made"].min()) * 1000
+                file.write(f"{now_s} {wait_ms} {len(columns['made'])}\n")
+
+        graph = streams.generator(events).key_by("key").reduce({"total": ("amount", "sum")})
+        graph = graph.to(streams.call(note, columns=True))
+        streams.stream(graph, storage=folder, checkpoint_every_s=1.0, parallelism=workers)
+        rows = [[float(word) for word in line.split()] for line in notes.open()]
+    rows.sort()
+    warm = [row for row in rows if row[0] > rows[0][0] + 2]
+    count = sum(row[2] for row in warm)
+    return [row[1] for row in warm], count / (warm[-1][0] - warm[0][0])
+
+
+class Model:
+    """A small network, as a fraud model might be."""
+
+    def __init__(self) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        self.network = torch.nn.Sequential(
+            torch.nn.Linear(1, 128), torch.nn.ReLU(), torch.nn.Linear(128, 1)
+        )
+
+    def __call__(self, columns: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
+        inputs = torch.as_tensor(columns["amount"], dtype=torch.float32).unsqueeze(1)
+        with torch.inference_mode():
+            return {**columns, "score": self.network(inputs).squeeze(1).numpy()}
+
+
+def inference(rounds: int) -> None:
+    """Micro-batches of 256 to a model, against a call for each event."""
+    speeds: dict[int, list[float]] = {256: [], 1: []}
+    for _ in range(rounds):
+        for batch, count in ((256, 500_000), (1, 10_000)):
+
+            def graph(note: Any, batch: int = batch, count: int = count) -> Any:
+                return numbers(count, KEYS)(note).infer(Model, batch=batch)
+
+            speeds[batch].append(count / timed(graph))
+    for batch, found in speeds.items():
+        print(f"inference, micro-batches of {batch:3}: events/s {told(found)}")
+    ratio = statistics.median(speeds[256]) / statistics.median(speeds[1])
+    print(f"inference, micro-batched / event by event: {ratio:.0f} ×", flush=True)
+
+
+def actors(rounds: int) -> None:
+    """Keyed sums in a stream, against a Ray actor that is called for each event."""
+    import ray
+
+    @ray.remote
+    class Sums:
+        def __init__(self) -> None:
+            self.totals: dict[int, int] = {}
+
+        def add(self, key: int, amount: int) -> int:
+            self.totals[key] = total = self.totals.get(key, 0) + amount
+            return total
+
+    ours, peer = [], []
+    for _ in range(rounds):
+        ours.append(10_000_000 / timed(numbers(10_000_000, KEYS)))
+        actor, count = Sums.remote(), 10_000
+        ray.get(actor.add.remote(0, 0))
+        began = time.perf_counter()
+        for first in range(0, count, 1000):  # a thousand at once, so that no call waits for another
+            ray.get([actor.add.remote(n % KEYS, n) for n in range(first, first + 1000)])
+        peer.append(count / (time.perf_counter() - began))
+    print(f"keyed sums: events/s {told(ours)}; an actor call for each: {told(peer)}")
+    ratio = statistics.median(ours) / statistics.median(peer)
+    print(f"keyed sums, ours / actor calls: {ratio:.0f} ×", flush=True)
+
+
+COSTS: dict[str, Callable[[int], None]] = {
+    "nexmark": nexmark,
+    "checkpoints": checkpoints,
+    "latency": latency,
+    "inference": inference,
+    "actors": actors,
+}
+
+
+def cost(name: str, rounds: int) -> None:
+    """Measure one of them."""
+    from eksml.runs.connect import connect
+
+    connect(num_cpus=4)
+    COSTS[name](rounds)
