@@ -121,6 +121,9 @@ class Report:
             f"{self.requests_per_s:.1f} answers/s, {self.tokens_per_s:.0f} tokens/s, "
             f"longest gap {self.longest_gap_s:.2f} s",
         ]
+        if refused := Counter(each.status for each in self.having(Outcome.REFUSED)):
+            statuses = ", ".join(f"{count} × {status}" for status, count in refused.items())
+            lines.append(f"refused with {statuses}")
         for name in ("ttft_s", "itl_s", "e2e_s"):
             p50, p99 = (getattr(self, name)(q) * 1000 for q in (0.5, 0.99))
             lines.append(f"{name.removesuffix('_s')} p50 {p50:.1f} ms, p99 {p99:.1f} ms")
