@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 LOOK_S = 0.2
 START_S = 1800.0
 """A model of hundreds of gigabytes takes minutes to load, a node for it some more to boot."""
-_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+_FAILED = "DEPLOY_FAILED"
+"""``UNHEALTHY`` is no failure: a replica is gone, and Serve starts another one."""
 
 
 class Endpoint:
@@ -141,7 +142,7 @@ class Endpoint:
 
     def _running(self, states: dict[str, AppState]) -> bool:
         for name, state in states.items():
-            if state.status in _FAILED:
+            if state.status == _FAILED:
                 raise RunFailed(f"{name} cannot be served: {state.message or state.status}")
         return all(state.status == "RUNNING" for state in states.values())
 
