@@ -14,10 +14,10 @@ import pytest
 from gate_below import CHAT, Below, Engine, app_spec, client_of, code_of, gate_of
 
 from eksml.errors import InvalidSpec
-from eksml.serving.spec import ModelSpec, TenantSpec, key_hash, new_key
+from eksml.serving.spec import ModelSpec, TenantSpec, key_hash
 
-KEY = new_key()
-OTHER = new_key()
+KEY = "sk-" + "k" * 43
+OTHER = "sk-" + "o" * 43
 ACME = TenantSpec(name="acme", key_sha256=key_hash(KEY))
 
 
