@@ -40,14 +40,16 @@ async def serve(folder: str, root: str, port: int) -> None:
     """One replica's engine, gate, batch API and worker on a port, until killed."""
     import uvicorn
 
+    from eksml.llm.installed import installed_device
     from eksml.serving.batch_jobs import BatchJobs
     from eksml.serving.gate.gate import Gate
     from eksml.serving.meters import NoMeters
     from eksml.serving.profiles import settings_of
     from eksml.serving.replica import engine_of
-    from eksml.serving.spec import AppSpec
+    from eksml.serving.spec import AppSpec, ModelSpec
 
-    model = {"name": NAME, "source": folder, "engine": {"max_model_len": CONTEXT}}
+    engine_arguments = {"max_model_len": CONTEXT}
+    model = ModelSpec(name=NAME, source=folder, device=installed_device(), engine=engine_arguments)
     spec = AppSpec(model=model, batches=root)
     settings = settings_of(spec.model)
     engine = await engine_of(spec, settings)
@@ -125,8 +127,9 @@ class Offline:
 
     def tokens(self) -> int:
         """Generated so far; a second late at most."""
-        usage = self._client.batches.retrieve(self._id).usage
-        return usage.output_tokens if usage else 0
+        batch = self._client.batches.retrieve(self._id)
+        assert batch.status in ("validating", "in_progress"), batch
+        return int(batch.usage.output_tokens)
 
     def stop(self) -> float:
         """End it; gives the tokens that it generated a second."""

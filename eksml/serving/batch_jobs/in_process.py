@@ -13,6 +13,8 @@ from eksml.serving.gate.checks import check
 from eksml.serving.gate.errors import Refused
 from eksml.serving.spec import AppSpec
 
+OFFLINE_PRIORITY = 2**32
+"""vLLM computes lower numbers first. Clients may say 0 to 2³¹ for their online requests."""
 _FREED_S = 1.0
 """An application that is told that its client has gone ends within this, mostly at once."""
 _HEADERS = [(b"host", b"localhost"), (b"content-type", b"application/json")]
@@ -54,12 +56,13 @@ class InProcessEngine:
 
     async def submit(self, endpoint: str, body: dict[str, Any]) -> Reply:
         """As ``Engine`` says."""
-        data = json.dumps(body).encode()
         try:
-            check(parse(data), endpoint, self._spec, self._state.context)
+            asked = parse(json.dumps(body).encode())
+            check(asked, endpoint, self._spec, self._state.context)
         except Refused as refused:
             return Reply(refused.status, json.loads(refused.body()))
-        return await _call(self._app, endpoint, data)
+        asked["priority"] = OFFLINE_PRIORITY
+        return await _call(self._app, endpoint, json.dumps(asked).encode())
 
 
 async def _call(app: ASGIApp, path: str, data: bytes) -> Reply:

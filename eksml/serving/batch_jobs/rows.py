@@ -11,8 +11,6 @@ from eksml.serving.batch_jobs.engine import Engine, Reply
 from eksml.serving.batch_jobs.lines import Row
 from eksml.serving.batch_jobs.slots import Slot
 
-OFFLINE_PRIORITY = 2**32
-"""vLLM computes lower numbers first. Clients say 0 to 2³¹ for their online requests."""
 _TRIES = 6
 _FIRST_PAUSE_S = 0.5
 """Doubled each time: 15.5 s in all, in which an engine that died is seen to be dead."""
@@ -25,7 +23,7 @@ async def answer(row: Row, endpoint: str, engine: Engine, slot: Slot) -> Answer:
 
     A bad row gets an error as its answer. So does one that met a failing engine ``_TRIES`` times.
     """
-    body = {**row.body, "stream": False, "priority": OFFLINE_PRIORITY}
+    body = {**row.body, "stream": False}
     reply = await slot.run(lambda: _submit(engine, endpoint, body))
     for attempt in range(_TRIES - 1):
         if not reply.may_pass:

@@ -14,7 +14,6 @@ from jobs_client import ended, jsonl, lines, request, submit
 from jobs_server import LINE_BYTES, MODEL, EchoEngine
 
 from eksml.serving.batch_jobs import rows
-from eksml.serving.batch_jobs.rows import OFFLINE_PRIORITY
 from eksml.storage import URI
 
 
@@ -43,14 +42,13 @@ def test_a_batch_answers_every_line_once(connect: Callable[..., Any], root: URI)
     assert batch.created_at <= batch.in_progress_at <= batch.finalizing_at <= batch.completed_at
 
 
-def test_rows_are_of_the_offline_class_and_never_more_than_the_idle_slots(
+def test_rows_are_never_more_than_the_idle_slots(
     connect: Callable[..., Any],
 ) -> None:
     engine = EchoEngine(slots=8, pause_s=0.01)
     client = connect(engine)("ann")
     ended(client, submit(client, jsonl([request(f"{n}", "x") for n in range(100)])))
     assert engine.most == 7  # one slot is left for the next online request
-    assert {body["priority"] for body in engine.bodies} == {OFFLINE_PRIORITY}
     assert not any(body["stream"] for body in engine.bodies)
 
 

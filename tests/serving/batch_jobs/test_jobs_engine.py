@@ -22,7 +22,7 @@ BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "serve_classes.py"
 NAME = runpy.run_path(str(BENCHMARK))["NAME"]
 FAR = "http://169.254.169.254/latest"
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,7 @@ def test_rows_meet_the_checks_of_online_requests(client: openai.OpenAI) -> None:
 def test_a_cancelled_batch_leaves_nothing_in_the_engine(client: openai.OpenAI) -> None:
     batch = make(client, [row(f"{n}", **say("go on"), max_tokens=400) for n in range(200)])
     while not (batch := client.batches.retrieve(batch.id)).usage.output_tokens:
+        assert batch.status in ("validating", "in_progress"), batch
         time.sleep(0.05)
     client.batches.cancel(batch.id)
     batch = ended(client, batch)
@@ -122,6 +123,7 @@ def test_online_requests_are_answered_while_a_batch_fills_the_engine(
 ) -> None:
     batch = make(client, [row(f"{n}", **say("go on"), max_tokens=400) for n in range(500)])
     while not (batch := client.batches.retrieve(batch.id)).usage.output_tokens:
+        assert batch.status in ("validating", "in_progress"), batch
         time.sleep(0.05)
     for n in range(20):
         answer = client.chat.completions.create(model=NAME, max_tokens=4, **say(f"hello {n}"))

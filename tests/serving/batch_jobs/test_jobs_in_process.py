@@ -13,7 +13,7 @@ import pytest
 
 from eksml.serving import AppSpec, ModelSpec
 from eksml.serving.batch_jobs import BatchJobs
-from eksml.serving.batch_jobs.in_process import InProcessEngine
+from eksml.serving.batch_jobs.in_process import OFFLINE_PRIORITY, InProcessEngine
 from eksml.serving.gate.asgi import Receive, Scope, Send
 from eksml.serving.gate.bodies import read_body
 
@@ -68,9 +68,9 @@ def test_an_answer_comes_with_its_status_and_name(spec: AppSpec) -> None:
         app = App()
         app.open.set()
         engine = InProcessEngine(app, spec, State())
-        reply = await engine.submit(CHAT, body())
+        reply = await engine.submit(CHAT, body(priority=0))  # what a row says does not count
         assert (reply.status, reply.request_id) == (200, "a-1")
-        assert app.asked == [body()]
+        assert app.asked == [body(priority=OFFLINE_PRIORITY)]
         app.answer = (500, b"oops")
         reply = await engine.submit(CHAT, body())
         assert (reply.status, reply.body["error"]["message"]) == (500, "oops")
