@@ -39,6 +39,7 @@ bench:  ## each benchmark beside its bare peer
 	@$(ENVIRONMENT) dev cpu bench
 	@$(VENV)/python benchmarks/render.py
 	@$(VENV)/python benchmarks/batch.py
+	@$(VENV)/python benchmarks/serve.py
 	@$(VENV)/python benchmarks/train.py
 	@$(VENV)/python benchmarks/stream.py
 	@$(VENV)/python benchmarks/stream_kafka.py
