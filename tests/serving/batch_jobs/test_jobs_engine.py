@@ -22,7 +22,7 @@ BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "serve_classes.py"
 NAME = runpy.run_path(str(BENCHMARK))["NAME"]
 FAR = "http://169.254.169.254/latest"
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(420)]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     server = subprocess.Popen(command)
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x", timeout=60)
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 360
         while not _is_ready(port):
             assert time.monotonic() < deadline
             assert server.poll() is None
