@@ -60,7 +60,7 @@ class Replica:
             EngineDied: The engine started, and computes nothing.
             StorageError: The model's files cannot be fetched.
         """
-        spec = self._spec
+        spec = self._spec = await asyncio.to_thread(on_device, self._spec)
         settings = settings_of(spec.model, deadline_s=spec.limits.deadline_s)
         engine = self._engine = await engine_of(spec, settings)
         app: ASGIApp = Pages(engine.app)
@@ -141,15 +141,30 @@ class Pages:
         await (playground if page else self._app)(scope, receive, send)
 
 
+def on_device(spec: AppSpec) -> AppSpec:
+    """With the device said: where none is, what the installed vLLM computes on.
+
+    Raises:
+        MissingExtra: vLLM is not installed.
+    """
+    from eksml.llm.installed import installed_device
+
+    if spec.model.device is not None:
+        return spec
+    model = spec.model.model_copy(update={"device": installed_device()})
+    return spec.model_copy(update={"model": model})
+
+
 async def engine_of(spec: AppSpec, settings: Settings) -> Engine:
     """The model's engine, its files fetched to this node if they are not here."""
-    from eksml.llm.installed import check_installed, installed_device
+    from eksml.llm.installed import check_installed
     from eksml.llm.lora import lora_arguments
     from eksml.llm.model_folder import fetch
     from eksml.serving.engine import start
 
     model = spec.model
-    device = model.device or installed_device()
+    device = model.device
+    assert device is not None, "on_device() says it"
     check_installed(device)
     folder = await asyncio.to_thread(fetch, model.source)
     adapters = {

@@ -1,4 +1,4 @@
-"""What a replica is made of, without vLLM: its deployment's options, parts, pulse and state."""
+"""What a replica is made of, without an engine: deployment options, parts, pulse and state."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from eksml.errors import EngineDied
+from eksml.llm.installed import installed_device
 from eksml.serving import AppSpec, ModelSpec, ServeSpec
 from eksml.serving import engine as engines
 from eksml.serving.apps import deployment_options, parts_of, replica_resources
 from eksml.serving.engine import Engine, Pulse
 from eksml.serving.environment import HAPROXY, REPLICA, serve_environment
 from eksml.serving.profiles import settings_of
-from eksml.serving.replica import Replica, version_of
+from eksml.serving.replica import Replica, on_device, version_of
 
 ORIGIN = "http://127.0.0.1:8000"
 
@@ -152,3 +153,11 @@ def test_a_replica_is_unhealthy_when_its_engine_is_not_ready() -> None:
     replica._engine = fake_engine()
     with pytest.raises(EngineDied, match="does not answer"):
         replica.check_health()
+
+
+def test_a_replica_finds_out_what_it_computes_on() -> None:
+    pytest.importorskip("vllm")
+    here = installed_device()
+    assert on_device(AppSpec(model=model())).model == model(device=here)
+    other = "gpu" if here == "cpu" else "cpu"
+    assert on_device(AppSpec(model=model(device=other))).model.device == other
