@@ -147,7 +147,7 @@ def test_a_cancelled_run_goes_on_without_computing_a_row_twice(places, tmp_path)
     run = eksml.batch(slow, **places, name="c", rows_per_file=50, workers=1, wait=False)
     while run.state in ("pending", "running") and len(computed(notes)) < 300:
         time.sleep(0.05)
-    run.cancel()
+    run.cancel(grace_s=180)
     assert run.state == "cancelled"
     done = set(read_output(URI.parse(places["output"]))["n"].to_pylist())
     before = computed(notes)

@@ -114,7 +114,7 @@ def test_ten_times_the_load_is_refused_and_what_is_let_in_is_answered(endpoint: 
     calm = run(Load(endpoint.url, "tiny", 60, clients=2 * SLOTS, max_tokens=200, seed=seed))
     told("at capacity", calm)
     assert calm.count(Outcome.OK) == 60
-    rate = 10 * calm.requests_per_s
+    rate = max(10 * calm.requests_per_s, 100)  # a busy machine may be calmer later
     report = run(
         load(endpoint, 0, num_requests=int(5 * rate), rate=rate, max_tokens=200, seed=seed)
     )
