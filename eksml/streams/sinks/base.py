@@ -25,6 +25,10 @@ class Desk:
     attempt: int
     """The run's attempt, for names that no older owner uses."""
 
+    def name_of(self, writer: int) -> str:
+        """The name under which targets remember the epochs of a writer of this step."""
+        return f"{self.identity}/{self.step}/{writer}"
+
 
 class Sink:
     """A frozen description; the graph holds it."""

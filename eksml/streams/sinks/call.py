@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from eksml.errors import Problem
 from eksml.streams.batch import Batch, single
 from eksml.streams.operators.functions import Form, call, function_problems
 from eksml.streams.sinks.base import Desk, Sink
-from eksml.streams.sinks.staging import TIME, Staged
+from eksml.streams.sinks.staging import TIME, StagedWriter
 from eksml.streams.sources.base import Guarantee
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -59,33 +62,19 @@ class _AtOnce:
         """Nothing is open."""
 
 
-class _EachEpoch:
+class _EachEpoch(StagedWriter):
     """The same epoch may come again, from the same ``key``, always with the same events: who stores
     the key beside the effect has it once."""
 
     def __init__(self, sink: Call, desk: Desk) -> None:
+        super().__init__(desk)
         self._sink = sink
-        self._desk = desk
-        self._staged = Staged(desk)
 
-    async def write(self, batch: Batch) -> None:
-        self._staged.add(batch)
-
-    async def prepare(self, epoch: int) -> Any:
-        return await self._staged.prepare(epoch)
-
-    async def commit(self, epoch: int, token: Any) -> None:
-        table = await self._staged.take(token)
-        if table is None:
-            return
+    async def _deliver(self, epoch: int, writer: int, table: pa.Table) -> None:
         times = table.column(TIME).to_numpy()
         batch = Batch(times, columns=single(table.drop_columns([TIME])))
-        key = f"{self._desk.identity}/{self._desk.step}/{token['writer']}/{epoch}"
+        key = f"{self._desk.name_of(writer)}/{epoch}"
         await _awaited(_given(batch, self._sink, key))
-        await self._staged.done(token)
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 def _given(batch: Batch, sink: Call, *more: Any) -> Any:

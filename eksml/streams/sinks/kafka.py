@@ -15,43 +15,30 @@ from typing import TYPE_CHECKING, Any
 
 from eksml.errors import StorageUnavailable
 from eksml.streams.sinks.base import Desk
-from eksml.streams.sinks.staging import TIME, Staged
+from eksml.streams.sinks.staging import TIME, StagedWriter
 from eksml.streams.sinks.values import plain
 
 if TYPE_CHECKING:
     import confluent_kafka
     import pyarrow as pa
 
-    from eksml.streams.batch import Batch
     from eksml.streams.endpoints.kafka import Kafka
 
 _PATIENCE_S = 60.0
 
 
-class KafkaWriter:
+class KafkaWriter(StagedWriter):
     """One task's end of a topic."""
 
     def __init__(self, sink: Kafka, desk: Desk) -> None:
+        super().__init__(desk)
         self._sink = sink
-        self._desk = desk
-        self._staged = Staged(desk)
         self._transactions: dict[int, _Transactions] = {}
 
-    async def write(self, batch: Batch) -> None:
-        self._staged.add(batch)
-
-    async def prepare(self, epoch: int) -> Any:
-        return await self._staged.prepare(epoch)
-
-    async def commit(self, epoch: int, token: Any) -> None:
-        table = await self._staged.take(token)
-        if table is None:
-            return
-        await asyncio.to_thread(self._send, epoch, token["writer"], table)
-        await self._staged.done(token)
+    async def _deliver(self, epoch: int, writer: int, table: pa.Table) -> None:
+        await asyncio.to_thread(self._send, epoch, writer, table)
 
     def _send(self, epoch: int, writer: int, table: pa.Table) -> None:
-        """In the name of the writer that prepared the epoch, which may be another task's."""
         if writer not in self._transactions:
             name = f"eksml-{self._desk.identity}-{self._desk.step}-{writer}"
             self._transactions[writer] = _Transactions(self._sink, name)

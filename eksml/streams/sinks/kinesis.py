@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from eksml.errors import StorageUnavailable
 from eksml.streams.aws import told
-from eksml.streams.batch import Batch
 from eksml.streams.sinks.base import Desk
-from eksml.streams.sinks.staging import TIME, Staged
+from eksml.streams.sinks.staging import TIME, StagedWriter
 from eksml.streams.sinks.values import plain
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from eksml.streams.endpoints.kinesis import Kinesis
 
 _MOST_RECORDS = 500
@@ -24,26 +25,16 @@ _MOST_BYTES = 4 << 20
 _TRIES = 10
 
 
-class KinesisWriter:
+class KinesisWriter(StagedWriter):
     """One task's end of a stream. A crash in the middle of an epoch puts it again."""
 
     def __init__(self, sink: Kinesis, desk: Desk) -> None:
+        super().__init__(desk)
         self._sink = sink
-        self._staged = Staged(desk)
 
-    async def write(self, batch: Batch) -> None:
-        self._staged.add(batch)
-
-    async def prepare(self, epoch: int) -> Any:
-        return await self._staged.prepare(epoch)
-
-    async def commit(self, epoch: int, token: Any) -> None:
-        table = await self._staged.take(token)
-        if table is None:
-            return
+    async def _deliver(self, epoch: int, writer: int, table: pa.Table) -> None:
         rows = table.drop_columns([TIME]).to_pylist()
         await asyncio.to_thread(self._put, [self._record(n, row) for n, row in enumerate(rows)])
-        await self._staged.done(token)
 
     def _record(self, number: int, row: dict[str, Any]) -> dict[str, Any]:
         key = number if self._sink.key is None else row.get(self._sink.key)
@@ -74,9 +65,6 @@ class KinesisWriter:
             f"The stream {self._sink.stream!r} of Kinesis refused {len(part)} records {_TRIES} "
             "times. It may have too few shards for what is written."
         )
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 def _parts(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

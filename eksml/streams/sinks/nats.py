@@ -5,43 +5,34 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eksml.errors import StorageUnavailable
-from eksml.streams.batch import Batch
 from eksml.streams.endpoints.nats import Nats, missing
 from eksml.streams.sinks.base import Desk
-from eksml.streams.sinks.staging import TIME, Staged
+from eksml.streams.sinks.staging import TIME, StagedWriter
 from eksml.streams.sinks.values import plain
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _AT_ONCE = 256
 
 
-class NatsWriter:
+class NatsWriter(StagedWriter):
     """One task's end of a subject."""
 
     def __init__(self, sink: Nats, desk: Desk) -> None:
+        super().__init__(desk)
         self._sink = sink
-        self._desk = desk
-        self._staged = Staged(desk)
         self._client: Any = None
 
-    async def write(self, batch: Batch) -> None:
-        self._staged.add(batch)
-
-    async def prepare(self, epoch: int) -> Any:
-        return await self._staged.prepare(epoch)
-
-    async def commit(self, epoch: int, token: Any) -> None:
-        table = await self._staged.take(token)
-        if table is None:
-            return
+    async def _deliver(self, epoch: int, writer: int, table: pa.Table) -> None:
         rows = table.drop_columns([TIME]).to_pylist()
-        stem = f"{self._desk.identity}/{self._desk.step}/{token['writer']}/{epoch}"
+        stem = f"{self._desk.name_of(writer)}/{epoch}"
         for first in range(0, len(rows), _AT_ONCE):
             part = rows[first : first + _AT_ONCE]
             await self._publish(part, [f"{stem}/{first + n}" for n in range(len(part))])
-        await self._staged.done(token)
 
     async def _publish(self, rows: list[Any], ids: list[str]) -> None:
         """Publish, and wait until the stream has them.

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from eksml.errors import CallError, MissingExtra, StorageUnavailable
 from eksml.streams.sinks.base import Desk
-from eksml.streams.sinks.staging import TIME, Staged
+from eksml.streams.sinks.staging import TIME, StagedWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from eksml.streams.batch import Batch
     from eksml.streams.endpoints.postgres import Postgres
 
 _EPOCHS = """
@@ -30,29 +29,18 @@ RETURNING epoch
 """
 
 
-class PostgresWriter:
+class PostgresWriter(StagedWriter):
     """One task's end of a table."""
 
     def __init__(self, sink: Postgres, desk: Desk) -> None:
+        super().__init__(desk)
         self._sink = sink
-        self._desk = desk
-        self._staged = Staged(desk)
 
-    async def write(self, batch: Batch) -> None:
-        self._staged.add(batch)
-
-    async def prepare(self, epoch: int) -> Any:
-        return await self._staged.prepare(epoch)
-
-    async def commit(self, epoch: int, token: Any) -> None:
-        table = await self._staged.take(token)
-        if table is None:
-            return
-        await asyncio.to_thread(self._transact, epoch, token["writer"], table)
-        await self._staged.done(token)
+    async def _deliver(self, epoch: int, writer: int, table: pa.Table) -> None:
+        await asyncio.to_thread(self._transact, epoch, writer, table)
 
     def _transact(self, epoch: int, writer: int, table: pa.Table) -> None:
-        """In the name of the writer that prepared the epoch, which may be another task's.
+        """All or nothing, and the epoch's number with it.
 
         Raises:
             StorageUnavailable: The database does not answer.
@@ -64,7 +52,7 @@ class PostgresWriter:
             raise MissingExtra(
                 'PostgreSQL needs psycopg: pip install "eksml[postgres]".'
             ) from error
-        name = f"{self._desk.identity}/{self._desk.step}/{writer}"
+        name = self._desk.name_of(writer)
         try:
             with psycopg.connect(self._sink.dsn) as connection, connection.cursor() as cursor:
                 _make_epochs(connection)
@@ -97,9 +85,6 @@ class PostgresWriter:
             statement += SQL(" ON CONFLICT ({}) {}").format(keys, then)
         rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
         cursor.executemany(statement, rows)
-
-    async def close(self) -> None:
-        """Nothing stays open between epochs."""
 
 
 def _make_epochs(connection: Any) -> None:

@@ -68,3 +68,35 @@ class Staged:
         file = token["part"]["file"]
         self._ready.pop(file, None)
         await asyncio.to_thread((self._folder / file).delete)
+
+
+class StagedWriter:
+    """A ``Writer`` whose epochs take effect in one stroke, when their checkpoint stands.
+
+    A sink's own writer says in ``_deliver`` what that is; it must bear that an epoch comes again.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._staged = Staged(desk)
+
+    async def write(self, batch: Batch) -> None:
+        self._staged.add(batch)
+
+    async def prepare(self, epoch: int) -> Any:
+        return await self._staged.prepare(epoch)
+
+    async def commit(self, epoch: int, token: Any) -> None:
+        table = await self._staged.take(token)
+        if table is None:
+            return
+        await self._deliver(epoch, token["writer"], table)
+        await self._staged.done(token)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    async def _deliver(self, epoch: int, writer: int, table: pa.Table) -> None:
+        """Make the effects of an epoch happen, in the name of the writer that prepared it, which
+        may be another task's. ``table`` has the events and ``__time``."""
+        raise NotImplementedError
