@@ -77,6 +77,7 @@ class Commons:
         self._replica = replica
         self._suspects = suspects
         self._replicas = 1
+        self._actor: Any = None
 
     def share(self) -> float:
         """This replica's part of the tenants' limits."""
@@ -91,19 +92,22 @@ class Commons:
     async def tell(self) -> None:
         """Tell and be told. What hinders that is logged and tried again the next time."""
         try:
-            actor = await asyncio.to_thread(_actor, self._app)
-            told: Mapping[str, Any] = await actor.tell.remote(
+            if self._actor is None:
+                self._actor = await asyncio.to_thread(_actor, self._app)
+            told: Mapping[str, Any] = await self._actor.tell.remote(
                 self._replica, self._suspects.to_json()
             )
             self._suspects.merge(told["suspects"])
             self._replicas = told["replicas"]
         except Exception as error:  # its node may be gone; another one starts it anew
+            self._actor = None
             logger.warning("The replicas' common memory does not answer: %s", error)
 
     def leave(self) -> None:
         """Say that the replica goes in peace."""
-        with contextlib.suppress(Exception):
-            _actor(self._app).leave.remote(self._replica)
+        if self._actor is not None:
+            with contextlib.suppress(Exception):
+                self._actor.leave.remote(self._replica)
 
 
 def _actor(app: str) -> Any:

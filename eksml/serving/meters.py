@@ -1,4 +1,4 @@
-"""What is counted of every request: the protocol that the gate calls, and who counts nothing."""
+"""What is counted of every request: the protocol that the gate calls."""
 
 from __future__ import annotations
 
@@ -69,46 +69,3 @@ class Meters(Protocol):
         request_id: str = "",
     ) -> None:
         """A request was turned away, and was never started; ``reason`` is the error's ``code``."""
-
-
-class NoMeters:
-    """Counts nothing."""
-
-    def request_started(self, tenant: str, model: str, route: str) -> None:
-        """Nothing."""
-
-    def waiting(self, tenant: str, length: int) -> None:
-        """Nothing."""
-
-    def waited(self, tenant: str, seconds: float) -> None:
-        """Nothing."""
-
-    def request_ended(
-        self,
-        tenant: str,
-        model: str,
-        route: str,
-        status: int,
-        seconds: float,
-        ttft_s: float | None = None,
-        tokens_in: int | None = None,
-        tokens_out: int | None = None,
-        *,
-        request_id: str = "",
-        error: str = "",
-        prompt: str | None = None,
-    ) -> None:
-        """Nothing."""
-
-    def refused(
-        self,
-        tenant: str,
-        reason: str,
-        *,
-        status: int = 0,
-        model: str = "",
-        route: str = "",
-        seconds: float = 0.0,
-        request_id: str = "",
-    ) -> None:
-        """Nothing."""

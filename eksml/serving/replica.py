@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from eksml.errors import EngineDied
 from eksml.serving import trace
 from eksml.serving.commons import Commons
+from eksml.serving.device import on_device
 from eksml.serving.gate import media
 from eksml.serving.gate.asgi import ASGIApp, Receive, Scope, Send, path_of
 from eksml.serving.gate.gate import Gate
@@ -60,7 +61,8 @@ class Replica:
             EngineDied: The engine started, and computes nothing.
             StorageError: The model's files cannot be fetched.
         """
-        spec = self._spec = await asyncio.to_thread(on_device, self._spec)
+        model = await asyncio.to_thread(on_device, self._spec.model)
+        spec = self._spec = self._spec.model_copy(update={"model": model})
         settings = settings_of(spec.model, deadline_s=spec.limits.deadline_s)
         engine = self._engine = await engine_of(spec, settings)
         app: ASGIApp = Pages(engine.app)
@@ -139,20 +141,6 @@ class Pages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         page = scope["type"] == "http" and path_of(scope) == "/"
         await (playground if page else self._app)(scope, receive, send)
-
-
-def on_device(spec: AppSpec) -> AppSpec:
-    """With the device said: where none is, what the installed vLLM computes on.
-
-    Raises:
-        MissingExtra: vLLM is not installed.
-    """
-    from eksml.llm.installed import installed_device
-
-    if spec.model.device is not None:
-        return spec
-    model = spec.model.model_copy(update={"device": installed_device()})
-    return spec.model_copy(update={"model": model})
 
 
 async def engine_of(spec: AppSpec, settings: Settings) -> Engine:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eksml.errors import InvalidSpec
+from eksml.serving.device import on_device
 from eksml.serving.endpoint import START_S, Endpoint
 from eksml.serving.spec import LimitsSpec, ModelSpec, ServeSpec, TenantSpec
 
@@ -87,15 +88,10 @@ def checked(spec: ServeSpec, cluster: Cluster | Running | str | Path | None) -> 
         MissingExtra: This machine has no vLLM to compute with.
     """
     from eksml.cluster import Cluster
-    from eksml.llm.installed import installed_device
     from eksml.serving.checks import problems_of
 
     if cluster is None:
-        models = [
-            model.model_copy(update={"device": model.device or installed_device()})
-            for model in spec.models
-        ]
-        spec = spec.model_copy(update={"models": tuple(models)})
+        spec = spec.model_copy(update={"models": tuple(map(on_device, spec.models))})
     known = cluster if isinstance(cluster, Cluster) else getattr(cluster, "spec", None)
     if problems := problems_of(spec, known):
         raise InvalidSpec(problems, "what is to be served")

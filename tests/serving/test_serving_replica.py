@@ -13,10 +13,11 @@ from eksml.llm.installed import installed_device
 from eksml.serving import AppSpec, ModelSpec, ServeSpec
 from eksml.serving import engine as engines
 from eksml.serving.apps import deployment_options, parts_of, replica_resources
+from eksml.serving.device import on_device
 from eksml.serving.engine import Engine, Pulse
 from eksml.serving.environment import HAPROXY, REPLICA, serve_environment
 from eksml.serving.profiles import settings_of
-from eksml.serving.replica import Replica, on_device, version_of
+from eksml.serving.replica import Replica, version_of
 
 ORIGIN = "http://127.0.0.1:8000"
 
@@ -158,6 +159,6 @@ def test_a_replica_is_unhealthy_when_its_engine_is_not_ready() -> None:
 def test_a_replica_finds_out_what_it_computes_on() -> None:
     pytest.importorskip("vllm")
     here = installed_device()
-    assert on_device(AppSpec(model=model())).model == model(device=here)
+    assert on_device(model()) == model(device=here)
     other = "gpu" if here == "cpu" else "cpu"
-    assert on_device(AppSpec(model=model(device=other))).model.device == other
+    assert on_device(model(device=other)).device == other

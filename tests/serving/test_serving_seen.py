@@ -1,27 +1,20 @@
-"""What a person and an operator see of a model that is really served."""
+"""What a person and an operator see of a model that is really served.
+
+Commands run in a process of their own: to this one Ray hands on what replicas print.
+"""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import openai
 import pytest
+from commandline import eksml
 
 if TYPE_CHECKING:
     from eksml.serving.endpoint import Endpoint
-
-
-def eksml(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: to this one Ray hands on what replicas print."""
-    command = Path(sys.executable).with_name("eksml")
-    return subprocess.run(
-        [command, *arguments], capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 def read(endpoint: Endpoint, path: str) -> str:
