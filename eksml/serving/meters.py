@@ -1,4 +1,4 @@
-"""What is counted of every request: the protocol that the gate calls."""
+"""What is counted of every request: the protocol that the gate calls, and who counts nothing."""
 
 from __future__ import annotations
 
@@ -69,3 +69,7 @@ class Meters(Protocol):
         request_id: str = "",
     ) -> None:
         """A request was turned away, and was never started; ``reason`` is the error's ``code``."""
+
+
+class NoMeters(Meters):
+    """Counts nothing."""

@@ -201,7 +201,9 @@ def sleepers(embedded_ray: None) -> Iterator[object]:
         ray_actor_options={"num_cpus": 0.1},
     )
     yield serve.run(deployment.bind(), name="sleepers", route_prefix=None)
-    serve.shutdown()
+    serve.delete("sleepers")
+    if not serve.status().applications:  # else another test's model is served here
+        serve.shutdown()
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 

@@ -11,7 +11,7 @@ import httpx
 
 from eksml.serving.gate import Gate
 from eksml.serving.gate.asgi import Message, Receive, Scope, Send
-from eksml.serving.meters import Meters
+from eksml.serving.meters import NoMeters
 from eksml.serving.spec import AppSpec, ModelSpec
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
@@ -26,10 +26,6 @@ class Engine:
     alive: bool = True
     context: int = 2048
     slots: int = 4
-
-
-class NoMeters(Meters):
-    """Counts nothing."""
 
 
 @dataclass
