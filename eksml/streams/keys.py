@@ -43,7 +43,8 @@ def groups_of(columns: Sequence[pa.Array]) -> np.ndarray:
     mixed = _mix(_numbers(columns[0]))
     for column in columns[1:]:
         mixed = _mix(mixed * np.uint64(31) + _numbers(column))
-    return (mixed % np.uint64(NUM_GROUPS)).astype(np.uint8)
+    # The remainder, as NUM_GROUPS is a power of two
+    return (mixed & np.uint64(NUM_GROUPS - 1)).astype(np.uint8)
 
 
 def _numbers(column: pa.Array) -> np.ndarray:

@@ -56,7 +56,7 @@ def load(folder: URI, chain: dict[str, Any], groups: range | None) -> Iterator[p
     import pyarrow.compute as pc
 
     for part in chain["parts"]:
-        table = from_ipc(bytes(read_part(folder, Part(**part))))
+        table = from_ipc(read_part(folder, Part(**part)))
         if groups is not None:
             group = table.column(GROUP)
             mine = pc.and_(pc.greater_equal(group, groups.start), pc.less(group, groups.stop))

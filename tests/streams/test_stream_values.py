@@ -119,11 +119,11 @@ def test_aggregates_of_nothing_are_none_and_counts_are_zero():
 
 
 def test_json_texts_are_events_whatever_lines_they_have():
-    assert decode([b'{"a": 1}', b'{"a": 2, "b": "x"}']).to_pylist() == [
+    assert decode(pa.array([b'{"a": 1}', b'{"a": 2, "b": "x"}'])).to_pylist() == [
         {"a": 1, "b": None},
         {"a": 2, "b": "x"},
     ]
-    assert decode([b'{\n "a": 1\n}', b'{"a": 2}']).to_pylist() == [{"a": 1}, {"a": 2}]
+    assert decode(pa.array([b'{\n "a": 1\n}', b'{"a": 2}'])).to_pylist() == [{"a": 1}, {"a": 2}]
     for wrong in (b'{"a": 1} {"a": 2}', b"[1]", b"", b"nonsense"):
         with pytest.raises(CallError):
-            decode([b'{"a": 1}', wrong])
+            decode(pa.array([b'{"a": 1}', wrong]))

@@ -49,7 +49,7 @@ class Files(Source, Sink):
             return batch
         from eksml.streams.sources.json_lines import decode
 
-        return batch.with_columns(decode(batch.column("line").to_pylist()))
+        return batch.with_columns(decode(batch.column("line")))
 
     async def writer(self, desk: Desk) -> Writer:
         from eksml.streams.sinks.files import FilesWriter

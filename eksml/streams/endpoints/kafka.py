@@ -55,7 +55,7 @@ class Kafka(Source, Sink):
             return batch
         from eksml.streams.sources.json_lines import decode
 
-        return batch.with_columns(decode(batch.column("value").to_pylist()))
+        return batch.with_columns(decode(batch.column("value")))
 
     def replaces(self) -> bool:
         """Readers of a keyed topic take the last record of a key."""

@@ -38,7 +38,7 @@ class Nats(Source, Sink):
     def decode(self, batch: Batch) -> Batch:
         from eksml.streams.sources.json_lines import decode
 
-        return batch.with_columns(decode(batch.column("value").to_pylist()))
+        return batch.with_columns(decode(batch.column("value")))
 
     async def writer(self, desk: Desk) -> Writer:
         from eksml.streams.sinks.nats import NatsWriter

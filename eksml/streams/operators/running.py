@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eksml.errors import CallError
-from eksml.streams.batch import Batch, array
+from eksml.streams.batch import Batch, array, values_of
 from eksml.streams.operators.aggregates import GROUP, Aggregate
 from eksml.streams.operators.base import Context, Operator
+from eksml.streams.operators.grouped import Grouped, encode
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     import pyarrow as pa
 
 _FIRST_ROOM = 1024
@@ -39,15 +39,15 @@ class RunningAggregates(Operator):
         if not len(batch):
             return
         codes, slots = self._place(batch)
-        grouped = _Grouped(codes, slots)
-        count = grouped.counts() + self._count.at(slots)[codes]
+        grouped = Grouped(codes, slots)
+        before = self._count.at(slots)
         columns = batch.columns
         for each in self._aggregates:
-            values = self._running(each, batch, grouped, count)
+            values = self._running(each, batch, grouped, before)
             if each.name in columns.schema.names:
                 columns = columns.drop_columns([each.name])
             columns = columns.append_column(each.name, values)
-        self._count.put(slots, count[grouped.last])
+        self._count.put(slots, before + grouped.sizes)
         self._changed.put(slots, True)
         await self.context.emit(batch.with_columns(columns))
 
@@ -70,17 +70,16 @@ class RunningAggregates(Operator):
         """A number for each event's key within the batch, and the slot of each such number."""
         import numpy as np
 
-        codes, keys = _encode([batch.column(name) for name in self.context.keys])
+        codes, keys = encode([batch.column(name) for name in self.context.keys])
         before = len(self._keys)
         found = self._slots
-        slots = np.empty(len(keys), np.int64)
         known: list[Any] = list(map(found.get, keys))
         if None in known:
             for index, key in enumerate(keys):
                 if known[index] is None:
                     known[index] = found[key] = len(found)
                     self._keys.append(key)
-        slots[:] = known
+        slots = np.array(known, np.int64)
         if len(self._keys) > before:
             assert batch.groups is not None
             groups = np.empty(len(keys), np.uint8)
@@ -94,21 +93,20 @@ class RunningAggregates(Operator):
             column.grow(size)
 
     def _running(
-        self, each: Aggregate, batch: Batch, grouped: _Grouped, count: np.ndarray
+        self, each: Aggregate, batch: Batch, grouped: Grouped, before: np.ndarray
     ) -> pa.Array:
+        """The aggregate after each event; ``before`` is how many events each key had had."""
         import pyarrow as pa
 
         if each.function == "count":
-            return pa.array(count)
+            return pa.array(grouped.counts(before))
         assert each.column is not None
         values = _numbers(batch.column(each.column), each)
         state = self._columns[each.name]
         state.of_type(values.dtype)
-        old = state.at(grouped.slots)[grouped.codes]
-        known = self._count.at(grouped.slots)[grouped.codes] > 0
-        running = grouped.running(each.function, values, old, known)
+        running = grouped.running(each.function, values, state.at(grouped.slots), before > 0)
         state.put(grouped.slots, running[grouped.last])
-        return pa.array(running / count if each.function == "mean" else running)
+        return pa.array(running / grouped.counts(before) if each.function == "mean" else running)
 
     def snapshot(self, full: bool) -> pa.Table | None:
         import numpy as np
@@ -136,7 +134,7 @@ class RunningAggregates(Operator):
 
         for table in tables:
             names = [f"key{position}" for position in range(len(self.context.keys))]
-            lists = [table.column(name).to_pylist() for name in names]
+            lists = [values_of(table.column(name)) for name in names]
             keys = lists[0] if len(lists) == 1 else list(zip(*lists, strict=True))
             for key in keys:
                 if key not in self._slots:
@@ -184,87 +182,6 @@ class _Column:
 
     def put(self, slots: np.ndarray, values: Any) -> None:
         self.values[slots] = values
-
-
-class _Grouped:
-    """The events of a batch by key: running values within the batch, on top of older ones."""
-
-    def __init__(self, codes: np.ndarray, slots: np.ndarray) -> None:
-        import numpy as np
-
-        self.codes = codes
-        self.slots = slots
-        self.last = np.empty(len(slots), np.int64)
-        self.last[codes] = np.arange(len(codes))
-        """The last event of each key."""
-        few = len(slots) <= np.iinfo(np.uint16).max
-        # numpy sorts 16 bits by radix, in a tenth of the time
-        self._order = np.argsort(codes.astype(np.uint16) if few else codes, kind="stable")
-        sizes = np.bincount(codes, minlength=len(slots))
-        self._begins = np.cumsum(sizes) - sizes
-        self._sizes = sizes
-
-    def counts(self) -> np.ndarray:
-        """1 for a key's first event, 2 for its second, …"""
-        import numpy as np
-
-        counts = np.empty(len(self.codes), np.int64)
-        places = np.arange(1, len(self.codes) + 1)
-        counts[self._order] = places - np.repeat(self._begins, self._sizes)
-        return counts
-
-    def running(
-        self, function: str, values: np.ndarray, old: np.ndarray, known: np.ndarray
-    ) -> np.ndarray:
-        """The aggregate after each event; ``old`` is that before the batch, where ``known``."""
-        import numpy as np
-
-        if function in ("sum", "mean"):
-            total: np.ndarray = self._sums(values) + np.where(known, old, 0)
-            return total
-        if function == "last":
-            return values
-        if function == "first":
-            return np.where(known, old, values[self._order[self._begins]][self.codes])
-        by = self._by(values)
-        least = function == "min"
-        inside = (by.cummin() if least else by.cummax()).to_numpy()
-        combined = (np.minimum if least else np.maximum)(inside, old)
-        return np.where(known, combined, inside)
-
-    def _sums(self, values: np.ndarray) -> np.ndarray:
-        """Running sums by key."""
-        import numpy as np
-
-        if values.dtype != np.int64:  # differences of long sums of floats are not exact
-            floats: np.ndarray = self._by(values).cumsum().to_numpy()
-            return floats
-        ordered = values[self._order]
-        running = np.cumsum(ordered)
-        before = running[self._begins] - ordered[self._begins]
-        sums = np.empty(len(values), np.int64)
-        sums[self._order] = running - np.repeat(before, self._sizes)
-        return sums
-
-    def _by(self, values: np.ndarray) -> pd.api.typing.SeriesGroupBy[Any, Any]:
-        import pandas as pd
-
-        return pd.Series(values).groupby(self.codes, sort=False)
-
-
-def _encode(columns: list[pa.Array]) -> tuple[np.ndarray, list[Any]]:
-    """A small number for each row's key, and the keys by that number."""
-    import numpy as np
-
-    if len(columns) == 1:
-        encoded = columns[0].dictionary_encode()
-        return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
-    parts = [_encode([column]) for column in columns]
-    mixed, keys = parts[0][0].astype(np.int64), [(key,) for key in parts[0][1]]
-    for codes, values in parts[1:]:
-        pairs, mixed = np.unique(mixed * len(values) + codes, return_inverse=True)
-        keys = [(*keys[pair // len(values)], values[pair % len(values)]) for pair in pairs.tolist()]
-    return mixed, keys
 
 
 def _numbers(column: pa.Array, each: Aggregate) -> np.ndarray:
