@@ -16,16 +16,27 @@ class Access:
     """What one line says. What is None or empty is left out."""
 
     tenant: str
+    """Whose request it was; empty where there are no tenants, or the key was wrong."""
     model: str
+    """Which model it asked; empty if none, or none of ours."""
     route: str
+    """The path."""
     status: int
+    """That was sent; 499 if the client went away before the end."""
     seconds: float
+    """From the request's arrival to its last byte."""
     ttft_s: float | None = None
+    """From its arrival to the first byte of a streamed answer's body."""
     tokens_in: int | None = None
+    """Of the prompt, if the answer said."""
     tokens_out: int | None = None
+    """Of the answer, likewise."""
     request_id: str = ""
+    """What the client was told in ``x-request-id``."""
     error: str = ""
+    """The ``code`` of the error that was sent, in a stream too."""
     prompt: str | None = None
+    """The request's body; given only where prompts are to be logged."""
 
 
 class AccessLog:

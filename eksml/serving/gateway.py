@@ -1,7 +1,8 @@
 """Several models under one URL: a request is passed on to the model that its body names.
 
-Passed on over HTTP, byte for byte and chunk by chunk, through Serve's proxy on the same node, to
-the route of the model's own application. Keys, limits and queues are those of the model's gate.
+Passed on through Serve's proxy on the same node, to the route of the model's own application, whose
+gate has the limits and queues. Files and batches end here: they are storage, which the workers of
+all models look into, so that a batch can be made for a model that has no replica at present.
 """
 
 from __future__ import annotations
@@ -10,28 +11,23 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eksml.serving.gate.asgi import ASGIApp, Headers, Receive, Scope, Send, header, path_of
-from eksml.serving.gate.bodies import ClientGone, parse, read_body
-from eksml.serving.gate.errors import Refused, answer, cut_short
+from eksml.serving.batch_jobs import jobs_app
+from eksml.serving.gate.asgi import ASGIApp, Receive, Scope, Send, path_of
+from eksml.serving.gate.bodies import parse, read_body
+from eksml.serving.gate.door import Call, Door
+from eksml.serving.gate.errors import Refused, answer
 from eksml.serving.gate.keys import Keyring
+from eksml.serving.gate.routes import Kind, routes_of_gateway
+from eksml.serving.meters import Meters
 from eksml.serving.playground import playground
+from eksml.serving.relay import Relay
+from eksml.serving.request_meters import meters_of_gateway
 from eksml.serving.spec import ServeSpec
-
-if TYPE_CHECKING:
-    import aiohttp
+from eksml.storage import URI
 
 DEFAULT_ORIGIN = "http://127.0.0.1:8000"
-COMPUTE = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
-CONNECT_S = 5.0
-_HOP = frozenset(
-    {
-        *(b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer"),
-        *(b"host", b"content-length", b"expect"),
-    }
-)
-"""Headers of one connection, not of the message."""
 
 
 class Gateway:
@@ -43,70 +39,87 @@ class Gateway:
     """
 
     def __init__(self, args: Mapping[str, Any], origin: str) -> None:
-        spec = self._spec = ServeSpec(**args)
+        self._spec = ServeSpec(**args)
+        self._origin = origin
+
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Called once, after the constructor: what Serve's ``ingress()`` serves."""
+        return Front(self._spec, self._origin, meters_of_gateway())
+
+
+class Front:
+    """The ASGI application in front of several models.
+
+    Args:
+        spec: What is served.
+        origin: Where the models' applications are.
+        meters: Told of the requests that end here, and not of those that are passed on.
+    """
+
+    def __init__(self, spec: ServeSpec, origin: str, meters: Meters) -> None:
+        self._spec = spec
         self._began = int(time.time())
-        self._keys = Keyring(spec.app(spec.models[0]), time.monotonic)
         self._urls = {
             name: origin + spec.route_of(model)
             for model in spec.models
             for name in model.served_names
         }
-        self._session: aiohttp.ClientSession | None = None
+        self._relay = Relay()
+        self._jobs = self._with_batches()
+        self._door = Door(
+            routes=routes_of_gateway(spec),
+            keys=Keyring(spec, time.monotonic),
+            meters=meters,
+            app=self._own,
+            compute=self._pass_on,
+            probe=self._probe,
+            most_bytes=spec.limits.body_bytes,
+            clock=time.monotonic,
+        )
 
-    async def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Called once, after the constructor: what Serve's ``ingress()`` serves."""
-        return self.asgi
-
-    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        await self._door(scope, receive, send)
+
+    def _with_batches(self) -> ASGIApp | None:
+        if self._spec.batches is None:
+            return None
+        return jobs_app(
+            URI.parse(self._spec.batches),
+            list(self._urls),
+            most_line_bytes=self._spec.limits.body_bytes,
+            tenant_of=lambda request: str(request.state.tenant),
+        )
+
+    async def _own(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What no model is needed for."""
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "http":
-            try:
-                await self._http(scope, receive, send)
-            except Refused as refused:
-                await refused.send(send)
-            except ClientGone:
-                pass
+            await self._live(receive, send)
+            return
+        path = path_of(scope)
+        if path == "/v1/models":
+            await answer(send, 200, self._models())
+        elif path == "/metrics":
+            from prometheus_client import make_asgi_app
+
+            await make_asgi_app()(scope, receive, send)
+        elif path == "/":
+            await playground(scope, receive, send)
         else:
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
+            assert self._jobs is not None, "no other route is allowed"
+            await self._jobs(scope, receive, send)
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """Has the connections to the models from the first to the last request."""
-        import aiohttp
-
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """From the first to the last request."""
         await receive()
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S),
-            auto_decompress=False,
-        ) as self._session:
+        async with self._relay:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], path_of(scope)
-        if path in COMPUTE:
-            if method != "POST":
-                told = f"{method[:16]} is not possible at {path}. Use POST."
-                raise Refused(405, "method_not_allowed", told, headers=[(b"allow", b"POST")])
-            body = await read_body(scope, receive, self._spec.limits.body_bytes)
-            await self._pass_on(self._url_of(body) + path, body, scope, receive, send)
-        elif path == "/v1/models" and method == "GET":
-            self._keys.tenant_of(header(scope, b"authorization"))
-            await answer(send, 200, self._models())
-        elif path == "/health":
-            await answer(send, 200, b'{"status":"ok"}')
-        elif path == "/ready":
-            ready = await self._all_ready()
-            await answer(send, 200 if ready else 503, json.dumps({"ready": ready}).encode())
-        elif path == "/" and method in ("GET", "HEAD"):
-            await playground(scope, receive, send)
-        else:
-            told = f"Unknown URL ({method[:16]} {path[:128]!r}). The API begins at /v1."
-            raise Refused(404, "unknown_url", told)
+    async def _pass_on(self, call: Call) -> None:
+        body = await read_body(call.scope, call.receive, self._spec.limits.body_bytes)
+        await self._relay.pass_on(self._url_of(body) + call.route.path, body, call)
 
     def _url_of(self, body: bytes) -> str:
         name = parse(body).get("model")
@@ -126,71 +139,10 @@ class Gateway:
         ]
         return json.dumps({"object": "list", "data": data}).encode()
 
-    async def _all_ready(self) -> bool:
-        """Whether each model that always has a replica is ready."""
+    async def _probe(self, kind: Kind) -> str:
+        """Ready is, when each model is that always has a replica."""
+        if kind == "health":
+            return "ok"
         models = [model for model in self._spec.models if model.replica_range[0] > 0]
-        answers = await asyncio.gather(*(self._ready(self._urls[model.name]) for model in models))
-        return all(answers)
-
-    async def _ready(self, url: str) -> bool:
-        import aiohttp
-
-        assert self._session is not None
-        try:
-            async with self._session.get(f"{url}/ready") as response:
-                return response.status == 200
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return False
-
-    async def _pass_on(
-        self, url: str, body: bytes, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Ends when the answer does, or the client leaves, which the model's replica then sees."""
-        passing = asyncio.ensure_future(self._exchange(url, body, scope, send))
-        leaving = asyncio.ensure_future(_left(receive))
-        await asyncio.wait([passing, leaving], return_when=asyncio.FIRST_COMPLETED)
-        leaving.cancel()
-        if not passing.done():
-            passing.cancel()
-            raise ClientGone
-        await passing
-
-    async def _exchange(self, url: str, body: bytes, scope: Scope, send: Send) -> None:
-        import aiohttp
-
-        assert self._session is not None
-        headers = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in scope["headers"]
-            if name not in _HOP
-        ]
-        begun: aiohttp.ClientResponse | None = None
-        try:
-            async with self._session.post(url, data=body, headers=headers) as response:
-                await _start(response, send)
-                begun = response
-                async for chunk in response.content.iter_any():
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            if begun is None:
-                told = "The model has no replica that answers. Try again in a moment."
-                raise Refused(503, "model_unavailable", told, retry_after_s=1) from error
-            if not begun.content_type.startswith("text/event-stream"):
-                raise  # the connection is broken off, which no client takes for an end
-            last = cut_short("the model's replica is gone").event()
-            await send({"type": "http.response.body", "body": last})
-
-
-async def _start(response: aiohttp.ClientResponse, send: Send) -> None:
-    headers: Headers = [
-        (name, value) for name, value in response.raw_headers if name.lower() not in _HOP
-    ]
-    if response.content_length is not None:
-        headers.append((b"content-length", str(response.content_length).encode()))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        urls = [self._urls[model.name] for model in models]
+        return "ok" if all(await asyncio.gather(*map(self._relay.is_ready, urls))) else "not ready"

@@ -22,7 +22,7 @@ class RequestMeters:
     Args:
         model: The name of the replica's model, for requests that name none.
         version: What distinguishes this replica's model or configuration from its successor's.
-        replica: A name that no other replica has: Ray Serve's for it.
+        replica: A name that no other replica has: Ray Serve's for it; None: it stands before them.
         instruments: Where the numbers go, to each of them.
         listeners: Told of each request that ended or was refused.
     """
@@ -31,7 +31,7 @@ class RequestMeters:
         self,
         model: str,
         version: str,
-        replica: str,
+        replica: str | None,
         instruments: Sequence[Instruments],
         listeners: Sequence[Callable[[Access], None]] = (),
     ) -> None:
@@ -41,7 +41,8 @@ class RequestMeters:
         self._listeners = tuple(listeners)
         self._running: Counter[tuple[str, str]] = Counter()
         self._known: dict[str, set[str]] = {"tenant": set(), "model": set(), "code": set()}
-        self._record(metrics.REPLICA, (model, version, replica), 1)
+        if replica is not None:
+            self._record(metrics.REPLICA, (model, version, replica), 1)
 
     def request_started(self, tenant: str, model: str, route: str) -> None:
         """One more runs."""
@@ -55,61 +56,35 @@ class RequestMeters:
         """One has waited so long."""
         self._record(metrics.WAIT, self._labels(tenant, ""), seconds)
 
-    def request_ended(
-        self,
-        tenant: str,
-        model: str,
-        route: str,
-        status: int,
-        seconds: float,
-        ttft_s: float | None = None,
-        tokens_in: int | None = None,
-        tokens_out: int | None = None,
-        *,
-        request_id: str = "",
-        error: str = "",
-        prompt: str | None = None,
-    ) -> None:
+    def request_ended(self, access: Access) -> None:
         """One fewer runs; its times and tokens."""
-        self._count_running(tenant, model, -1)
-        labels = self._labels(tenant, model)
-        self._record(metrics.REQUESTS, (*labels, route, str(status)), 1)
-        self._record(metrics.REQUEST_TIME, labels, seconds)
+        self._count_running(access.tenant, access.model, -1)
+        labels = self._labels(access.tenant, access.model)
+        status, error = access.status, access.error
+        self._record(metrics.REQUESTS, (*labels, access.route, str(status)), 1)
+        self._record(metrics.REQUEST_TIME, labels, access.seconds)
         if status >= 500 or (error and status < 400):
             code = self._bounded("code", error or str(status))
             self._record(metrics.ERRORS, (*labels, code), 1)
-        if ttft_s is not None:
-            self._record(metrics.TTFT, labels, ttft_s)
-            if tokens_out is not None and tokens_out > 1:
-                between_s = (seconds - ttft_s) / (tokens_out - 1)
-                self._record(metrics.TOKEN_TIME, labels, between_s)
-        if tokens_in:
-            self._record(metrics.TOKENS_IN, labels, tokens_in)
-        if tokens_out:
-            self._record(metrics.TOKENS_OUT, labels, tokens_out)
-        self._tell(
-            Access(
-                *(tenant, model, route, status, seconds, ttft_s, tokens_in, tokens_out),
-                *(request_id, error, prompt),
-            )
-        )
-
-    def refused(
-        self,
-        tenant: str,
-        reason: str,
-        *,
-        status: int = 0,
-        model: str = "",
-        route: str = "",
-        seconds: float = 0.0,
-        request_id: str = "",
-    ) -> None:
-        """One was turned away."""
-        labels = (*self._labels(tenant, model), self._bounded("code", reason))
-        self._record(metrics.REFUSED, labels, 1)
-        access = Access(tenant, model, route, status, seconds, request_id=request_id, error=reason)
+        self._record_tokens(labels, access)
         self._tell(access)
+
+    def refused(self, access: Access) -> None:
+        """One was turned away."""
+        labels = self._labels(access.tenant, access.model)
+        self._record(metrics.REFUSED, (*labels, self._bounded("code", access.error)), 1)
+        self._tell(access)
+
+    def _record_tokens(self, labels: tuple[str, ...], access: Access) -> None:
+        if access.ttft_s is not None:
+            self._record(metrics.TTFT, labels, access.ttft_s)
+            if access.tokens_out is not None and access.tokens_out > 1:
+                between_s = (access.seconds - access.ttft_s) / (access.tokens_out - 1)
+                self._record(metrics.TOKEN_TIME, labels, between_s)
+        if access.tokens_in:
+            self._record(metrics.TOKENS_IN, labels, access.tokens_in)
+        if access.tokens_out:
+            self._record(metrics.TOKENS_OUT, labels, access.tokens_out)
 
     def _tell(self, access: Access) -> None:
         for listener in self._listeners:
@@ -144,3 +119,10 @@ def meters_of_replica(model: str, version: str, replica: str) -> RequestMeters:
     standard output, and with the facts on each request's span. Call it once a process."""
     instruments = (own_page(), RayAgents())
     return RequestMeters(model, version, replica, instruments, (AccessLog().tell, tell_span))
+
+
+def meters_of_gateway() -> RequestMeters:
+    """The same for a gateway, of the requests that end there: those that it passes on are counted
+    by the model's replica, so that each request is counted once."""
+    instruments = (own_page(), RayAgents())
+    return RequestMeters("gateway", "", None, instruments, (AccessLog().tell,))

@@ -6,6 +6,9 @@ cache is and how long first tokens took of late. The first two say at once how m
 load needs. The third cannot: it only says that it was too slow. So the policy learns from it how
 many requests are too many for a replica, and goes by that for an hour.
 
+Rows of batches are no requests: replicas fetch them when they have nothing better to do. So nobody
+asks for a model that has none, and an open batch counts as one replica's work (``Waiting``).
+
 Serve itself waits ``upscale_delay_s`` and ``downscale_delay_s`` before it does what the policy
 wants without pause, and keeps to the smallest and largest number of replicas.
 """
@@ -127,8 +130,17 @@ def learn(
 class LoadPolicy:
     """The policy that Serve's controller calls; made there from ``autoscaling_config``."""
 
-    def __init__(self, requests: float, ttft_s: float | None, kv: float) -> None:
+    def __init__(
+        self,
+        requests: float,
+        ttft_s: float | None,
+        kv: float,
+        batches: Mapping[str, Any] | None = None,
+    ) -> None:
+        from eksml.serving.batch_jobs.waiting import Waiting
+
         self._targets = Targets(requests, ttft_s, kv)
+        self._batches = None if batches is None else Waiting(**batches)
 
     def __call__(self, context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
         now = context.current_time or time.time()
@@ -139,6 +151,8 @@ class LoadPolicy:
         load = load_of(context.total_num_requests, context.aggregated_metrics or {})
         slow = learn(now, load, self._targets, now - since > SETTLE_S, state.get("slow"))
         wanted = decide(target, running, load, self._targets.but(slow))
+        if self._batches is not None and self._batches.any():
+            wanted = max(wanted, 1)
         return wanted, {"running": running, "since": since, "slow": slow}
 
 
@@ -191,10 +205,31 @@ class Signals:
 
 
 def autoscaling_config(
-    fewest: int, most: int, targets: Targets, upscale_delay_s: float, downscale_delay_s: float
+    fewest: int,
+    most: int,
+    targets: Targets,
+    upscale_delay_s: float,
+    downscale_delay_s: float,
+    batches: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The ``autoscaling_config`` of a deployment, which may stand in a Serve configuration file."""
-    kwargs = {"requests": targets.requests, "ttft_s": targets.ttft_s, "kv": targets.kv}
+    """The ``autoscaling_config`` of a deployment, which may stand in a Serve configuration file.
+
+    Args:
+        fewest: Replicas.
+        most: Replicas.
+        targets: What each should be loaded with.
+        upscale_delay_s: How long more must be wanted before they are started.
+        downscale_delay_s: How long fewer must be wanted before some are ended.
+        batches: Where batches are looked for, which are work enough for one replica: the arguments
+            of ``Waiting``, as plain data.
+    """
+    kwargs: dict[str, Any] = {
+        "requests": targets.requests,
+        "ttft_s": targets.ttft_s,
+        "kv": targets.kv,
+    }
+    if batches is not None and fewest == 0:
+        kwargs["batches"] = dict(batches)
     return {
         "min_replicas": fewest,
         "max_replicas": most,

@@ -19,11 +19,13 @@ import pytest
 import yaml
 
 from eksml.observe import alerts, dashboards, metrics
+from eksml.observe.access_log import Access
 from eksml.observe.metrics import Metric
 from eksml.serving.instruments import Page
 from eksml.serving.request_meters import RequestMeters
 from eksml.testing.process import OwnServer
 
+ASKED = ("acme", "tiny", "/v1/completions")
 PANELS = [query for shown in dashboards.ALL.values() for query in shown.expressions]
 
 
@@ -42,8 +44,8 @@ def page_of_a_busy_cluster(registry: Any) -> bytes:
     meters.request_started("acme", "tiny", "/v1/completions")
     meters.waiting("acme", 2)
     meters.waited("acme", 0.1)
-    meters.request_ended("acme", "tiny", "/v1/completions", 200, 1.5, 0.5, 10, 21, error="died")
-    meters.refused("acme", "queue_full")
+    meters.request_ended(Access(*ASKED, 200, 1.5, 0.5, 10, 21, error="died"))
+    meters.refused(Access(*ASKED, 429, 0.0, error="queue_full"))
     for metric in (*metrics.STREAMS, *metrics.ENGINE, metrics.HEALTHY):
         page.record(metric, tuple("tiny" for _ in metric.labels), 1)
     return prometheus_client.generate_latest(registry)

@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from eksml.serving import ModelSpec, ServeSpec, TenantSpec
-from eksml.serving.gateway import Gateway
+from eksml.serving.gateway import Front
+from eksml.serving.meters import NoMeters
 from eksml.serving.spec import key_hash
 
 KEY = "sk-secret"
@@ -50,7 +51,7 @@ class Models:
 
 
 @contextlib.asynccontextmanager
-async def gateway(**more: Any) -> AsyncIterator[tuple[Gateway, Models]]:
+async def gateway(meters: Any = None, **more: Any) -> AsyncIterator[tuple[Front, Models]]:
     models = Models()
     app = web.Application()
     app.router.add_post("/{name}/v1/completions", models.answer)
@@ -67,7 +68,7 @@ async def gateway(**more: Any) -> AsyncIterator[tuple[Gateway, Models]]:
         ),
         **more,
     )
-    made = Gateway(spec.model_dump(mode="json"), f"http://127.0.0.1:{port}")
+    made = Front(spec, f"http://127.0.0.1:{port}", meters or NoMeters())
     try:
         async with living(made):
             yield made, models
@@ -77,11 +78,11 @@ async def gateway(**more: Any) -> AsyncIterator[tuple[Gateway, Models]]:
 
 
 @contextlib.asynccontextmanager
-async def living(made: Gateway) -> AsyncIterator[None]:
+async def living(made: Front) -> AsyncIterator[None]:
     """What a server does around its requests."""
     said: asyncio.Queue[Any] = asyncio.Queue()
     heard: asyncio.Queue[Any] = asyncio.Queue()
-    life = asyncio.ensure_future(made.asgi({"type": "lifespan"}, said.get, heard.put))
+    life = asyncio.ensure_future(made({"type": "lifespan"}, said.get, heard.put))
     await said.put({"type": "lifespan.startup"})
     assert (await heard.get())["type"] == "lifespan.startup.complete"
     yield
@@ -120,7 +121,7 @@ class Client:
         return start["status"], json.loads(body)
 
 
-def run(scene: Callable[[Gateway, Models], Awaitable[None]], **more: Any) -> None:
+def run(scene: Callable[[Front, Models], Awaitable[None]], **more: Any) -> None:
     async def play() -> None:
         async with gateway(**more) as (made, models):
             await scene(made, models)
@@ -132,9 +133,9 @@ def run(scene: Callable[[Gateway, Models], Awaitable[None]], **more: Any) -> Non
     ("model", "path"), [("one", "/one"), ("pirate", "/one"), ("two", "/two")], ids=str
 )
 def test_a_request_goes_to_the_model_that_it_names(model: str, path: str) -> None:
-    async def scene(made: Gateway, models: Models) -> None:
+    async def scene(made: Front, models: Models) -> None:
         asked = {"model": model, "prompt": "x"}
-        client = Client(made.asgi, "POST", "/v1/completions", asked, key="sk-any")
+        client = Client(made, "POST", "/v1/completions", asked, key="sk-any")
         assert await client.all() == (200, {"by": path[1:]})
         [(at, body, headers)] = models.asked
         assert (at, body) == (f"{path}/v1/completions", asked)
@@ -145,8 +146,8 @@ def test_a_request_goes_to_the_model_that_it_names(model: str, path: str) -> Non
 
 @pytest.mark.parametrize("model", ["three", None, 3, "../one"], ids=str)
 def test_a_model_that_is_not_there_is_told_in_openais_shape(model: Any) -> None:
-    async def scene(made: Gateway, models: Models) -> None:
-        status, told = await Client(made.asgi, "POST", "/v1/completions", {"model": model}).all()
+    async def scene(made: Front, models: Models) -> None:
+        status, told = await Client(made, "POST", "/v1/completions", {"model": model}).all()
         assert (status, told["error"]["code"]) == (404, "model_not_found")
         assert not models.asked
 
@@ -154,8 +155,8 @@ def test_a_model_that_is_not_there_is_told_in_openais_shape(model: Any) -> None:
 
 
 def test_a_stream_passes_chunk_by_chunk() -> None:
-    async def scene(made: Gateway, models: Models) -> None:
-        client = Client(made.asgi, "POST", "/v1/completions", {"model": "one", "stream": True})
+    async def scene(made: Front, models: Models) -> None:
+        client = Client(made, "POST", "/v1/completions", {"model": "one", "stream": True})
         assert (await client.next())["status"] == 200
         assert (await client.next())["body"] == b"data: 1\n\n"
         models.go_on.set()
@@ -166,8 +167,8 @@ def test_a_stream_passes_chunk_by_chunk() -> None:
 
 
 def test_a_client_that_leaves_is_seen_by_the_model() -> None:
-    async def scene(made: Gateway, models: Models) -> None:
-        client = Client(made.asgi, "POST", "/v1/completions", {"model": "one", "stream": True})
+    async def scene(made: Front, models: Models) -> None:
+        client = Client(made, "POST", "/v1/completions", {"model": "one", "stream": True})
         await client.next()
         client.leave.set()
         await asyncio.wait_for(models.left.wait(), 10)
@@ -176,8 +177,8 @@ def test_a_client_that_leaves_is_seen_by_the_model() -> None:
 
 
 def test_a_stream_whose_model_dies_ends_with_an_error_event() -> None:
-    async def scene(made: Gateway, models: Models) -> None:
-        client = Client(made.asgi, "POST", "/v1/completions", {"model": "one", "stream": "cut"})
+    async def scene(made: Front, models: Models) -> None:
+        client = Client(made, "POST", "/v1/completions", {"model": "one", "stream": "cut"})
         await client.next()
         assert (await client.next())["body"] == b"data: 1\n\n"
         models.go_on.set()
@@ -192,9 +193,9 @@ def test_a_stream_whose_model_dies_ends_with_an_error_event() -> None:
 def test_a_model_that_is_gone_is_told_so_that_the_client_tries_again() -> None:
     async def play() -> None:
         spec = ServeSpec(models=(ModelSpec(name="one", source="/m/one"),))
-        made = Gateway(spec.model_dump(mode="json"), "http://127.0.0.1:9")
+        made = Front(spec, "http://127.0.0.1:9", NoMeters())
         async with living(made):
-            client = Client(made.asgi, "POST", "/v1/completions", {"model": "one"})
+            client = Client(made, "POST", "/v1/completions", {"model": "one"})
             status, told = await client.all()
         assert (status, told["error"]["code"]) == (503, "model_unavailable")
 
@@ -204,20 +205,20 @@ def test_a_model_that_is_gone_is_told_so_that_the_client_tries_again() -> None:
 def test_all_models_and_adapters_are_listed_to_those_with_a_key() -> None:
     tenant = TenantSpec(name="t", key_sha256=key_hash(KEY))
 
-    async def scene(made: Gateway, _: Models) -> None:
-        status, told = await Client(made.asgi, "GET", "/v1/models", key=KEY).all()
+    async def scene(made: Front, _: Models) -> None:
+        status, told = await Client(made, "GET", "/v1/models", key=KEY).all()
         assert status == 200
         assert [each["id"] for each in told["data"]] == ["one", "pirate", "two"]
-        status, _refused = await Client(made.asgi, "GET", "/v1/models").all()
+        status, _refused = await Client(made, "GET", "/v1/models").all()
         assert status == 401
 
     run(scene, tenants=(tenant,))
 
 
 def test_it_is_ready_when_all_models_are() -> None:
-    async def scene(made: Gateway, _: Models) -> None:
-        assert await Client(made.asgi, "GET", "/ready").all() == (200, {"ready": True})
-        assert (await Client(made.asgi, "GET", "/pause").all())[0] == 404
-        assert (await Client(made.asgi, "GET", "/v1/completions").all())[0] == 405
+    async def scene(made: Front, _: Models) -> None:
+        assert await Client(made, "GET", "/ready").all() == (200, {"status": "ok"})
+        assert (await Client(made, "GET", "/pause").all())[0] == 404
+        assert (await Client(made, "GET", "/v1/completions").all())[0] == 405
 
     run(scene)

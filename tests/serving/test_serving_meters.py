@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from eksml.observe import metrics
-from eksml.observe.access_log import AccessLog
+from eksml.observe.access_log import Access, AccessLog
 from eksml.serving.answer import Answer
 from eksml.serving.instruments import Page, RayAgents
 from eksml.serving.request_meters import MOST_NAMES, OTHERS, RequestMeters
@@ -25,6 +25,10 @@ STREAM = {
     "headers": [(b"content-type", b"text/event-stream; charset=utf-8")],
 }
 JSON = {**STREAM, "headers": [(b"content-type", b"application/json")]}
+
+
+def refusal(tenant: str, code: str, **more: Any) -> Access:
+    return Access(tenant, "", CHAT, 401, 0.0, error=code, **more)
 
 
 class Counted:
@@ -47,7 +51,7 @@ def test_a_streamed_request_is_counted_by_model_version_and_tenant() -> None:
     assert counted.value("eksml_serve_requests_running") == 1
     counted.meters.waiting("acme", 3)
     counted.meters.waited("acme", 0.2)
-    counted.meters.request_ended("acme", "tiny", CHAT, 200, 1.5, 0.5, 10, 21)
+    counted.meters.request_ended(Access("acme", "tiny", CHAT, 200, 1.5, 0.5, 10, 21))
     assert counted.value("eksml_serve_requests_running") == 0
     assert counted.value("eksml_serve_requests_waiting") == 3
     assert counted.value("eksml_serve_wait_seconds_sum") == pytest.approx(0.2)
@@ -62,7 +66,7 @@ def test_a_streamed_request_is_counted_by_model_version_and_tenant() -> None:
 def test_a_request_that_streams_nothing_has_no_first_token() -> None:
     counted = Counted()
     counted.meters.request_started("acme", "tiny", "/v1/embeddings")
-    counted.meters.request_ended("acme", "tiny", "/v1/embeddings", 200, 0.1, None, 7, 0)
+    counted.meters.request_ended(Access("acme", "tiny", "/v1/embeddings", 200, 0.1, None, 7, 0))
     assert counted.value("eksml_serve_ttft_seconds_count") is None
     assert counted.value("eksml_serve_token_seconds_count") is None
     assert counted.value("eksml_serve_tokens_in_total") == 7
@@ -75,7 +79,7 @@ def test_a_request_that_streams_nothing_has_no_first_token() -> None:
 def test_failures_are_counted_those_of_streams_too(status: int, error: str, code: str) -> None:
     counted = Counted()
     counted.meters.request_started("acme", "tiny", CHAT)
-    counted.meters.request_ended("acme", "tiny", CHAT, status, 1.0, error=error)
+    counted.meters.request_ended(Access("acme", "tiny", CHAT, status, 1.0, error=error))
     assert counted.value("eksml_serve_errors_total", code=code) == 1
 
 
@@ -83,14 +87,14 @@ def test_failures_are_counted_those_of_streams_too(status: int, error: str, code
 def test_a_clients_own_fault_is_no_failure(status: int, error: str) -> None:
     counted = Counted()
     counted.meters.request_started("acme", "tiny", CHAT)
-    counted.meters.request_ended("acme", "tiny", CHAT, status, 1.0, error=error)
+    counted.meters.request_ended(Access("acme", "tiny", CHAT, status, 1.0, error=error))
     assert "eksml_serve_errors" not in prometheus_client.generate_latest(counted.registry).decode()
 
 
 def test_refusals_are_counted_by_their_reason() -> None:
     counted = Counted()
-    counted.meters.refused("acme", "rate_limit_exceeded", status=429)
-    counted.meters.refused("acme", "rate_limit_exceeded", status=429)
+    counted.meters.refused(refusal("acme", "rate_limit_exceeded"))
+    counted.meters.refused(refusal("acme", "rate_limit_exceeded"))
     assert counted.value("eksml_serve_refused_total", reason="rate_limit_exceeded") == 2
     assert counted.value("eksml_serve_requests_running") is None
 
@@ -100,8 +104,8 @@ def test_every_metric_is_shown_under_the_names_that_are_written_down() -> None:
     counted.meters.request_started("acme", "tiny", CHAT)
     counted.meters.waiting("acme", 1)
     counted.meters.waited("acme", 0.2)
-    counted.meters.request_ended("acme", "tiny", CHAT, 200, 1.5, 0.5, 10, 21, error="died")
-    counted.meters.refused("acme", "invalid_api_key")
+    counted.meters.request_ended(Access("acme", "tiny", CHAT, 200, 1.5, 0.5, 10, 21, error="died"))
+    counted.meters.refused(refusal("acme", "invalid_api_key"))
     page = prometheus_client.generate_latest(counted.registry).decode()
     shown = {
         sample.name
@@ -115,7 +119,7 @@ def test_every_metric_is_shown_under_the_names_that_are_written_down() -> None:
 def test_strangers_names_do_not_grow_the_page_without_end() -> None:
     counted = Counted()
     for number in range(MOST_NAMES + 50):
-        counted.meters.refused(f"tenant-{number}", "rate_limit_exceeded")
+        counted.meters.refused(refusal(f"tenant-{number}", "rate_limit_exceeded"))
     assert (
         counted.value("eksml_serve_refused_total", tenant=OTHERS, reason="rate_limit_exceeded")
         == 50
@@ -126,9 +130,9 @@ def test_the_access_log_has_a_json_line_for_each_request() -> None:
     counted = Counted()
     counted.meters.request_started("acme", "tiny", CHAT)
     counted.meters.request_ended(
-        *("acme", "tiny", CHAT, 200, 1.50004, 0.5, 10, 21), request_id="req-1"
+        Access("acme", "tiny", CHAT, 200, 1.50004, 0.5, 10, 21, request_id="req-1")
     )
-    counted.meters.refused("", "invalid_api_key", status=401, route=CHAT, request_id="req\n2" * 99)
+    counted.meters.refused(refusal("", "invalid_api_key", request_id="req\n2" * 99))
     first, second = map(json.loads, counted.lines)
     assert first == {
         "at": "2025-11-26T08:00:00.250Z",
@@ -150,7 +154,7 @@ def test_the_access_log_has_a_json_line_for_each_request() -> None:
 def test_prompts_are_logged_only_when_they_are_given() -> None:
     counted = Counted()
     counted.meters.request_started("acme", "tiny", CHAT)
-    counted.meters.request_ended("acme", "tiny", CHAT, 200, 1.0, prompt='{"messages": []}')
+    counted.meters.request_ended(Access("acme", "tiny", CHAT, 200, 1.0, prompt='{"messages": []}'))
     assert json.loads(counted.lines[0])["prompt"] == '{"messages": []}'
 
 
@@ -211,8 +215,8 @@ def test_rays_agent_shows_the_same_numbers(embedded_ray: None) -> None:
     meters.request_started("acme", "tiny", CHAT)
     meters.waiting("acme", 1)
     meters.waited("acme", 0.2)
-    meters.request_ended("acme", "tiny", CHAT, 200, 1.5, 0.5, 10, 21, error="died")
-    meters.refused("acme", "invalid_api_key")
+    meters.request_ended(Access("acme", "tiny", CHAT, 200, 1.5, 0.5, 10, 21, error="died"))
+    meters.refused(refusal("acme", "invalid_api_key"))
     node = ray.nodes()[0]
     page = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     wanted = {series for metric in metrics.SERVING for series in metric.ray_series}

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from eksml.errors import EksmlError, InvalidSpec
 from eksml.observe import metrics
+from eksml.observe.access_log import Access
 from eksml.observe.histogram import quantile
 from eksml.serving.instruments import Page
 from eksml.serving.request_meters import RequestMeters
@@ -33,7 +34,7 @@ class Replica:
         for _ in range(times):
             self.meters.request_started("acme", "tiny", COMPLETIONS)
             self.meters.request_ended(
-                *("acme", "tiny", COMPLETIONS, 200, ttft_s + 0.5, ttft_s, 5, tokens)
+                Access("acme", "tiny", COMPLETIONS, 200, ttft_s + 0.5, ttft_s, 5, tokens)
             )
 
     def text(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Callable, Collection
@@ -21,7 +22,8 @@ from eksml.serving.batch_jobs.places import (
     new_batch_id,
     open_batches,
 )
-from eksml.serving.batch_jobs.records import Asked, Batch, Mark
+from eksml.serving.batch_jobs.plan import MOST_ERRORS, judge
+from eksml.serving.batch_jobs.records import Asked, Batch, End, Mark
 from eksml.serving.batch_jobs.view import read_view
 from eksml.storage import URI
 
@@ -76,12 +78,7 @@ class BatchesApi:
         return Batch(batches_of(self.root, self.tenant_of(request)) / name)
 
     def _create(self, tenant: str, wanted: BatchRequest) -> dict[str, Any]:
-        file = find_file(files_of(self.root, tenant), wanted.input_file_id)
-        if file is None:
-            raise no_such("file", wanted.input_file_id)
-        if file.purpose != "batch":
-            told = f"The file {file.id} was not uploaded for batches."
-            raise Refusal(400, "invalid", told, "input_file_id")
+        file = self._input(tenant, wanted.input_file_id)
         now_s = time.time()
         asked = Asked(
             id=new_batch_id(now_s),
@@ -91,25 +88,44 @@ class BatchesApi:
             created_at=int(now_s),
             expires_at=int(now_s) + window_s(wanted.completion_window),
         )
-        # The mark first: a batch that no worker can find would never end
-        mark = open_batches(self.root) / f"{asked.id}.json"
-        mark.write_json(Mark(tenant=tenant, model=asked.model).model_dump())
         batch = Batch(batches_of(self.root, tenant) / asked.id)
+        if asked.model is None:
+            batch.finish(self._failed(file, asked))
+        else:
+            # The mark first: a batch that no worker can find would never end
+            mark = Mark(tenant=tenant, model=asked.model)
+            (open_batches(self.root) / f"{asked.id}.json").write_json(mark.model_dump())
         batch.ask(asked)
         return _show(batch)
 
+    def _input(self, tenant: str, name: str) -> StoredFile:
+        file = find_file(files_of(self.root, tenant), name)
+        if file is None:
+            raise no_such("file", name)
+        if file.purpose != "batch":
+            told = f"The file {file.id} was not uploaded for batches."
+            raise Refusal(400, "invalid", told, "input_file_id")
+        return file
+
     def _model(self, file: StoredFile) -> str | None:
-        """The first line's model; None if that line is none, of which the batch will tell."""
+        """The model of the first line that names one; None if so many are wrong that no further
+        one is looked at."""
+        lines = itertools.islice(lines_of(file.chunks(), self.most_line_bytes), MOST_ERRORS)
         try:
-            line = next(lines_of(file.chunks(), self.most_line_bytes), None)
+            found = (model_of(line.text) for line in lines)
+            model = next((each for each in found if each is not None), None)
         except LineTooLong:
             return None
-        model = model_of(line.text) if line is not None else None
         if model is not None and model not in self.served:
             known = ", ".join(self.served)
-            told = f"The first line asks for the model {model[:100]!r}. Served here: {known}."
+            told = f"The input asks for the model {model[:100]!r}. Served here: {known}."
             raise Refusal(404, "model_not_found", told, "input_file_id")
         return model
+
+    def _failed(self, file: StoredFile, asked: Asked) -> End:
+        """The end of a batch that names no model, so that no worker would take it."""
+        judged = judge(file, asked.endpoint, self.served, most_line_bytes=self.most_line_bytes)
+        return End(at=asked.created_at, status="failed", errors=tuple(judged.errors))
 
 
 def _show(batch: Batch) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from eksml.storage import read_part
 
 MOST_ROWS = 50_000
 """As in OpenAI's API."""
-_MOST_ERRORS = 100
+MOST_ERRORS = 100
+"""Lines that are told to be wrong; the rest is not looked at."""
 _PARTS_KEPT = 2
 
 
@@ -44,6 +45,12 @@ def judge(
     file: StoredFile, endpoint: str, served: Collection[str], *, most_line_bytes: int
 ) -> Judged:
     """Read the input in bounded memory, check every line, and cut it into blocks.
+
+    Args:
+        file: The input.
+        endpoint: Where each line is to be sent.
+        served: What lines may say in ``model``: the names of one model and its adapters.
+        most_line_bytes: Longest line.
 
     Raises:
         Damaged: the file is not what was uploaded.
@@ -76,7 +83,7 @@ class _Check:
             if fault is not None:
                 told = LineError(line=line.number, **vars(fault))
                 self.errors.append(told)
-            if len(self.errors) >= _MOST_ERRORS:
+            if len(self.errors) >= MOST_ERRORS:
                 return
             yield line
 
@@ -92,8 +99,11 @@ class _Check:
             return Fault("too_many_requests", f"A batch has at most {MOST_ROWS:,} requests.")
         model = row.body["model"]
         if model not in self._served:
-            told = f"The model {model!r:.100} is not served here."
-            return Fault("model_not_found", told, "body.model")
+            told = (
+                f"The model {model!r:.100} is not that of the lines before. A batch is for one "
+                "model and its adapters: make one for each."
+            )
+            return Fault("mismatched_model", told, "body.model")
         return None
 
 

@@ -49,7 +49,7 @@ class Asked(Record):
     completion_window: str
     metadata: dict[str, str] | None = None
     model: str | None
-    """As the first line of the input names it: whose replicas compute it."""
+    """As the first line of the input that names one does: whose replicas compute it."""
     created_at: int
     expires_at: int
 
@@ -58,7 +58,7 @@ class Mark(Record):
     """Says that a batch has not ended."""
 
     tenant: str
-    model: str | None
+    model: str
 
 
 class At(Record):

@@ -12,8 +12,9 @@ from eksml.runs import lease
 from eksml.serving.batch_jobs.answering import Means
 from eksml.serving.batch_jobs.attempt import Attempt
 from eksml.serving.batch_jobs.engine import Engine
-from eksml.serving.batch_jobs.places import batches_of, open_batches
-from eksml.serving.batch_jobs.records import Batch, Mark, read_mark
+from eksml.serving.batch_jobs.marks import Marks
+from eksml.serving.batch_jobs.places import batches_of
+from eksml.serving.batch_jobs.records import Batch
 from eksml.serving.batch_jobs.slots import Slots
 from eksml.storage import URI
 
@@ -43,8 +44,7 @@ class Worker:
         self._served = frozenset(served)
         self._slots = Slots(engine.idle_slots)
         self._means = Means(root, engine, self._slots, self._served, most_line_bytes)
-        self._marks: dict[str, Mark] = {}
-        self._ages_s: dict[str, float] = {}
+        self._marks = Marks(root)
         self._work: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -63,30 +63,15 @@ class Worker:
         """Begin work on batches that nobody works on."""
         self._work = {name: task for name, task in self._work.items() if not task.done()}
         try:
-            await self._read_marks()
+            await asyncio.to_thread(self._marks.look)
             await self._begin_some()
         except EksmlError as error:
             _log.warning("open batches cannot be looked for, so later again: %s", error)
 
-    async def _read_marks(self) -> None:
-        stats = await asyncio.to_thread(lambda: list(open_batches(self._root).list()))
-        self._ages_s = {stat.uri.name.removesuffix(".json"): stat.age_s for stat in stats}
-        self._marks = {name: mark for name, mark in self._marks.items() if name in self._ages_s}
-        for name in self._ages_s.keys() - self._marks.keys():
-            mark = await asyncio.to_thread(self._read_mark, name)
-            if mark is not None:
-                self._marks[name] = mark
-
-    def _read_mark(self, name: str) -> Mark | None:
-        try:
-            return read_mark(self._mark_uri(name))
-        except Damaged as error:
-            _log.warning("a batch cannot be worked on: %s", error)
-            return None
-
     async def _begin_some(self) -> None:
         """Begin what may be begun; what another worker has takes nobody's turn."""
-        working = [self._marks[name].tenant for name in self._work if name in self._marks]
+        marks = self._marks.open
+        working = [marks[name].tenant for name in self._work if name in marks]
         waiting = self._waiting()
         while names := choose(waiting, working):
             tenant = waiting.pop(names[0])
@@ -97,12 +82,12 @@ class Worker:
         """Batches that are for this worker and have none here, with their tenants."""
         return {
             name: mark.tenant
-            for name, mark in self._marks.items()
-            if name not in self._work and (mark.model is None or mark.model in self._served)
+            for name, mark in self._marks.open.items()
+            if name not in self._work and mark.model in self._served
         }
 
     async def _begin(self, name: str) -> bool:
-        batch = Batch(batches_of(self._root, self._marks[name].tenant) / name)
+        batch = Batch(batches_of(self._root, self._marks.open[name].tenant) / name)
         try:
             attempt = await asyncio.to_thread(self._claim, batch)
         except Damaged as error:
@@ -115,8 +100,8 @@ class Worker:
     def _claim(self, batch: Batch) -> tuple[Attempt, lease.Owner] | None:
         asked = batch.asked()
         if asked is None:  # its mark is written first
-            if self._ages_s[batch.id] > _ORPHAN_S:
-                self._mark_uri(batch.id).delete()
+            if self._marks.ages_s[batch.id] > _ORPHAN_S:
+                self._marks.uri(batch.id).delete()
             return None
         if batch.end() is not None:
             self._clear(batch)
@@ -146,10 +131,7 @@ class Worker:
     def _clear(self, batch: Batch) -> None:
         """Leave of an ended batch what its view needs; killed on the way, it is done again."""
         batch.clear()
-        self._mark_uri(batch.id).delete()
-
-    def _mark_uri(self, name: str) -> URI:
-        return open_batches(self._root) / f"{name}.json"
+        self._marks.uri(batch.id).delete()
 
 
 def choose(waiting: dict[str, str], working: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from eksml.cluster.problems import Spec
 from eksml.errors import InvalidSpec, Problem
 from eksml.serving.gate.errors import Refused
-from eksml.serving.spec import AppSpec, Tenants, TenantSpec
+from eksml.serving.spec import Tenants, TenantSpec, Terms
 
 LOOK_S = 1.0
 """Seconds between looks at the file of tenants."""
@@ -30,7 +30,7 @@ class Keyring:
     """The tenants of a specification, or of its file, which is read again when it was changed.
 
     Args:
-        spec: Names the tenants or their file.
+        terms: Name the tenants or their file.
         clock: Seconds.
 
     Raises:
@@ -38,13 +38,13 @@ class Keyring:
             but the log: the tenants that were read before stay.
     """
 
-    def __init__(self, spec: AppSpec, clock: Callable[[], float]) -> None:
+    def __init__(self, terms: Terms, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._file = None if spec.tenants_file is None else Path(spec.tenants_file)
-        self._open = not spec.tenants and self._file is None
+        self._file = None if terms.tenants_file is None else Path(terms.tenants_file)
+        self._open = not terms.tenants and self._file is None
         self._looked_s = clock()
         self._seen = _mark(self._file)
-        self._take(spec.tenants if self._file is None else read_tenants(self._file))
+        self._take(terms.tenants if self._file is None else read_tenants(self._file))
 
     def tenant_of(self, authorization: str) -> TenantSpec:
         """The tenant of an ``Authorization`` header.

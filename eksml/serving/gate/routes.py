@@ -7,11 +7,12 @@ weights, and only some of them ask for a key. So nothing passes that isn't named
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from eksml.serving.gate.errors import Refused
-from eksml.serving.spec import AppSpec
+from eksml.serving.spec import AppSpec, ServeSpec, Terms
 
 Kind = Literal["compute", "keep", "open", "health", "ready"]
 
@@ -20,9 +21,9 @@ Kind = Literal["compute", "keep", "open", "health", "ready"]
 class Route:
     """One allowed path.
 
-    ``kind`` says what the gate does with it: ``compute`` is checked, queued and given to the
-    engine; ``keep`` needs a key alone; ``open`` doesn't; ``health`` and ``ready`` are answered by
-    the gate itself.
+    ``kind`` says what the door does with it: ``compute`` needs a key, is checked, queued and given
+    to the engine; ``keep`` needs a key alone; ``open`` doesn't; ``health`` and ``ready`` are
+    answered by the door itself, without a key.
     """
 
     path: str
@@ -60,14 +61,17 @@ _NAMED = re.compile(r"(/v1/(?:files|batches)/)[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/
 
 
 class Routes:
-    """The allowlist of one application."""
+    """The allowlist of one application.
 
-    def __init__(self, spec: AppSpec) -> None:
-        computes = _EMBED if spec.model.task == "embed" else _GENERATE
-        self._task = spec.model.task
-        self._others = {route.path for route in (*_GENERATE, *_EMBED)}
-        allowed = (*_ALWAYS, *computes, *(_BATCHES if spec.batches is not None else ()))
-        self._routes = {route.path: route for route in allowed}
+    Args:
+        allowed: What passes.
+        others: Path → why there is no such route here, where there may be one elsewhere.
+    """
+
+    def __init__(self, allowed: Iterable[Route], others: Mapping[str, str] | None = None) -> None:
+        self.all = tuple(allowed)
+        self._routes = {route.path: route for route in self.all}
+        self._others = others or {}
 
     def find(self, method: str, path: str) -> Route:
         """The route of a path as it was sent, to the letter: no slash is added or taken away.
@@ -90,6 +94,26 @@ class Routes:
         return self._routes.get(f"{match[1]}{{id}}{match[2] or ''}") if match else None
 
     def _unknown(self, method: str, path: str) -> str:
-        if path in self._others:
-            return f"{path} is not possible: this model's task is {self._task!r}."
-        return f"Unknown URL ({method[:16]} {path[:128]!r}). The API begins at /v1."
+        told = f"Unknown URL ({method[:16]} {path[:128]!r}). The API begins at /v1."
+        return self._others.get(path, told)
+
+
+def routes_of_model(spec: AppSpec) -> Routes:
+    """What passes to a model: the routes of its task, and files if there are batches."""
+    task = spec.model.task
+    computes = _EMBED if task == "embed" else _GENERATE
+    others = {
+        route.path: f"{route.path} is not possible: this model's task is {task!r}."
+        for route in (*_GENERATE, *_EMBED)
+        if route not in computes
+    }
+    return Routes((*_ALWAYS, *computes, *_batches(spec)), others)
+
+
+def routes_of_gateway(spec: ServeSpec) -> Routes:
+    """What passes to any of several models. Whether one has the task is for its own gate to say."""
+    return Routes((*_ALWAYS, *_GENERATE, *_EMBED, *_batches(spec)))
+
+
+def _batches(terms: Terms) -> tuple[Route, ...]:
+    return () if terms.batches is None else _BATCHES

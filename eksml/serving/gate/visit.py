@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from eksml.observe.access_log import Access
 from eksml.serving.answer import Answer
 from eksml.serving.gate.asgi import ASGIApp, Headers, Message, Scope, Send
 from eksml.serving.gate.checks import Asked
@@ -194,19 +195,20 @@ class Visit:
 
     def _tell_ended(self, tokens_in: int | None, tokens_out: int | None) -> None:
         means, request, passage = self._means, self._request, self._passage
-        means.meters.request_ended(
-            request.tenant.name,
-            request.asked.model,
-            request.route,
-            passage.status,
-            means.clock() - request.arrived_s,
-            self._answer.ttft_s,
-            tokens_in,
-            tokens_out,
+        access = Access(
+            tenant=request.tenant.name,
+            model=request.asked.model,
+            route=request.route,
+            status=passage.status,
+            seconds=means.clock() - request.arrived_s,
+            ttft_s=self._answer.ttft_s,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
             request_id=str(request.headers[0][1], "latin-1"),
             error=passage.code or ("engine_error" if self._answer.failed else ""),
             prompt=request.logged,
         )
+        means.meters.request_ended(access)
 
 
 def _poisoned() -> Refused:

@@ -101,7 +101,7 @@ def test_an_input_with_wrong_lines_fails_before_anything_is_computed(
         (jsonl([request("m", "x", method="GET")])[:-1], "invalid_method"),
         (jsonl([request("u", "x", url="/v1/embeddings")])[:-1], "mismatched_endpoint"),
         (jsonl([request("b", "x", body=[])])[:-1], "missing_required_parameter"),
-        (jsonl([request("o", "x", body={"model": "other"})])[:-1], "model_not_found"),
+        (jsonl([request("o", "x", body={"model": "other"})])[:-1], "mismatched_model"),
         (
             jsonl([request("s", "x", body={"model": MODEL, "stream": True})])[:-1],
             "invalid_parameter",

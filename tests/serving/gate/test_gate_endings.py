@@ -21,6 +21,7 @@ from gate_below import (
     gate_of,
 )
 
+from eksml.observe.access_log import Access
 from eksml.serving.gate import RETRY_ON, RETRY_STATUS
 from eksml.serving.spec import LimitsSpec, TenantSpec, key_hash
 
@@ -34,6 +35,7 @@ class Told:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.ended: list[Access] = []
 
     def request_started(self, *told: Any) -> None:
         self.calls.append(("started", *told))
@@ -44,11 +46,13 @@ class Told:
     def waited(self, tenant: str, seconds: float) -> None:
         self.calls.append(("waited", tenant))
 
-    def request_ended(self, *told: Any, **more: Any) -> None:
-        self.calls.append(("ended", *told[:4], more["error"]))
+    def request_ended(self, access: Access) -> None:
+        self.ended.append(access)
+        told = (access.tenant, access.model, access.route, access.status, access.error)
+        self.calls.append(("ended", *told))
 
-    def refused(self, *told: Any, **more: Any) -> None:
-        self.calls.append(("refused", *told))
+    def refused(self, access: Access) -> None:
+        self.calls.append(("refused", access.tenant, access.error))
 
 
 async def ask(gate: Any, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
@@ -340,12 +344,8 @@ def test_a_tenants_flood_leaves_the_queue_to_others() -> None:
 
 
 def test_prompts_are_told_to_the_log_only_where_it_is_asked_for() -> None:
-    class Prompts(Told):
-        def request_ended(self, *_: Any, **more: Any) -> None:
-            self.calls.append((more["prompt"],))
-
     for wanted in (False, True):
-        told = Prompts()
+        told = Told()
         asyncio.run(ask(gate_of(Below(), app_spec(log_prompts=wanted), meters=told)))
-        prompt = told.calls[-1][0]
+        prompt = told.ended[-1].prompt
         assert (prompt is not None and "Hello" in prompt) == wanted
