@@ -136,7 +136,7 @@ def application(spec: AppSpec) -> Application:
         model = spec.model.model_copy(update={"device": installed_device()})
         spec = spec.model_copy(update={"model": model})
     settings = settings_of(spec.model, deadline_s=spec.limits.deadline_s)
-    options = deployment_options(spec.model, settings)
+    options = deployment_options(spec.model, settings, spec.batches)
     deployment = serve.deployment(serve.ingress()(Replica), **options)
     # Plain data that Serve compares with what runs: a change in it replaces all replicas, so how
     # many there are is left out
@@ -144,8 +144,10 @@ def application(spec: AppSpec) -> Application:
     return deployment.bind(one.model_dump(mode="json"))
 
 
-def deployment_options(model: ModelSpec, settings: Settings) -> dict[str, Any]:
-    """How Serve is to run replicas of a model."""
+def deployment_options(
+    model: ModelSpec, settings: Settings, batches: str | None = None
+) -> dict[str, Any]:
+    """How Serve is to run replicas of a model, for which batches are open in that folder."""
     fewest, most = model.replica_range
     options = {
         "name": "model",
@@ -162,7 +164,10 @@ def deployment_options(model: ModelSpec, settings: Settings) -> dict[str, Any]:
         return {**options, "num_replicas": fewest}
     targets = Targets(settings.target_ongoing, settings.target_ttft_s)
     delays = (settings.upscale_delay_s, settings.downscale_delay_s)
-    return {**options, "autoscaling_config": autoscaling_config(fewest, most, targets, *delays)}
+    names = list(model.served_names)
+    waiting = None if batches is None else {"root": batches, "models": names}
+    scaling = autoscaling_config(fewest, most, targets, *delays, waiting)
+    return {**options, "autoscaling_config": scaling}
 
 
 def replica_resources(model: ModelSpec) -> dict[str, float]:

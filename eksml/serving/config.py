@@ -141,7 +141,7 @@ def demands_of(models: tuple[ModelSpec, ...]) -> list[Demand]:
 
 def _scaling(spec: ServeSpec, model: ModelSpec) -> dict[str, Any]:
     settings = settings_of(model, deadline_s=spec.limits.deadline_s)
-    options = deployment_options(model, settings)
+    options = deployment_options(model, settings, spec.batches)
     return {"name": options["name"]} | {name: options[name] for name in _SCALING if name in options}
 
 
