@@ -12,10 +12,13 @@ import importlib.util
 import os
 from collections.abc import Sequence
 
+from eksml.cluster.vocabulary import NO_NICENESS
 from eksml.serving.gate import media
 from eksml.serving.gate.errors import RETRY_ON
+from eksml.serving.routing import balance_algorithm
 
 REPLICA = {
+    **NO_NICENESS,
     # A second event loop for the application costs two hand-overs between threads for each token.
     # Nothing in a replica blocks: the engine computes in processes of its own.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
@@ -28,6 +31,7 @@ REPLICA = {
 """Of one replica."""
 
 HAPROXY = {
+    **NO_NICENESS,
     # HAProxy, in C, speaks with replicas directly; Serve's own proxy copies every token in Python,
     # which costs half of the throughput on few cores
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -38,6 +42,8 @@ HAPROXY = {
     # Only what fits into a buffer can be sent again; Serve's 16 KiB are about 3,000 words. It is
     # memory for each connection that is busy, twice.
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 1024),
+    # To a replica that knows the prompt's beginning, instead of the least loaded one
+    "RAY_SERVE_HAPROXY_BALANCE_ALGORITHM": balance_algorithm(),
     # A log line for each request, parsed in Python: the gate counts them anyway
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # A replica that does not answer its health check is out after 2 × 1 s instead of 2 × 5 s

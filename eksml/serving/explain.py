@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from eksml.serving.fit import Need, Room, gib
+from eksml.serving.profile_engine import Choice
 from eksml.serving.profiles import Settings
 
 COLUMNS = ("setting", "value", "from", "why")
@@ -17,11 +18,17 @@ _LEFT_TO_VLLM = {
     "gpu_memory_utilization": "0.92 of each device; the rest is for others on it",
 }
 """Engine arguments that people change most, where neither they nor the profile say anything."""
+_ROUTER = Choice(
+    "prefix",
+    "eksml",
+    "a replica that has a prompt's beginning skips it; none gets more than a quarter above its "
+    "share. Of all models that one Serve serves",
+)
 
 
 def rows(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
     """A row for each setting: vLLM's arguments first, then what eksml and Serve go by."""
-    for name, choice in settings.choices.items():
+    for name, choice in _choices(settings):
         why = choice.why or "you said so"
         yield name, _shown(choice.value), choice.origin, why
     for name, why in _LEFT_TO_VLLM.items():
@@ -48,8 +55,13 @@ def as_json(settings: Settings) -> dict[str, Any]:
     """The same for machines: name → value, origin and reason."""
     return {
         name: {"value": choice.value, "from": choice.origin, "why": choice.why}
-        for name, choice in settings.choices.items()
+        for name, choice in _choices(settings)
     }
+
+
+def _choices(settings: Settings) -> Iterator[tuple[str, Choice]]:
+    yield from settings.choices.items()
+    yield "router", _ROUTER
 
 
 def _shown(value: Any) -> str:

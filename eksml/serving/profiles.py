@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from eksml.llm.engine_arguments import Device
 from eksml.serving.arguments import FRONTEND
@@ -45,8 +45,6 @@ class Settings:
     """Replicas beyond the target during an update, rounded up."""
     drain_s: float
     """Seconds that a replica which is to go has for the requests that it began."""
-    router: Literal["prefix", "default"]
-    """Which replica gets a request: one that knows its beginning, or the least loaded."""
     choices: Mapping[str, Choice]
     """Why: the setting's name, ``engine.…`` for the engine's → its value, origin and reason."""
 
@@ -144,7 +142,6 @@ def _deployment_choices(
         "downscale_delay_s": Choice(aims.downscale_delay_s, "profile", aims.downscale_why),
         "surge_percent": Choice(aims.surge_percent, "profile", aims.surge_why),
         "drain_s": Choice(deadline_s, "eksml", "the longest request: what was begun ends in peace"),
-        "router": _router(model),
     }
 
 
@@ -160,11 +157,3 @@ def _ttft(model: ModelSpec, device: Device) -> Choice:
     if device == "cpu":
         return Choice(None, "profile", "CPUs take seconds for a prompt, however few there are")
     return Choice(1.0, "profile", "people notice a second")
-
-
-def _router(model: ModelSpec) -> Choice:
-    if model.task != "generate":
-        return Choice("default", "profile", "embeddings share no work")
-    if model.profile == "latency":
-        return Choice("prefix", "profile", "a replica that has a prompt's beginning skips it")
-    return Choice("default", "profile", "even load keeps all devices busy")
