@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from eksml.errors import EngineDied, InvalidSpec, Problem, tell
 from eksml.serving.scaling import Signals
+from eksml.serving.step_times import Leeway, StepTimes
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -55,6 +56,7 @@ class Pulse:
         self._clock = clock
         self.last_s = clock()
         self.signals = Signals(clock)
+        self.steps = StepTimes()
 
     def factory(self, *_: Any) -> Pulse:
         """What vLLM calls to make one of its loggers."""
@@ -63,9 +65,11 @@ class Pulse:
     def record(self, scheduler: Any, iteration: Any, *_: Any, **__: Any) -> None:
         """Called by vLLM after each step."""
         self.last_s = self._clock()
+        firsts = () if iteration is None else iteration.time_to_first_tokens_iter
+        if iteration is not None:
+            self.steps.step(len(firsts), iteration.inter_token_latencies_iter)
         if scheduler is not None:
             requests = scheduler.num_running_reqs + scheduler.num_waiting_reqs
-            firsts = () if iteration is None else iteration.time_to_first_tokens_iter
             self.signals.step(scheduler.kv_cache_usage, requests, firsts)
 
     def quiet_s(self) -> float:
@@ -137,6 +141,13 @@ class Engine:
     def signals(self) -> Signals:
         """What the autoscaler is told of its steps."""
         return self._pulse.signals
+
+    def leeway(self, online: int) -> Leeway:
+        """What may be computed beside so many online requests without slowing them down. A model
+        that embeds computes each in one step, of which there is nothing to learn: one at a time."""
+        if self._task == "embed":
+            return Leeway(1, 0.0)
+        return self._pulse.steps.leeway(online)
 
     async def warm_up(self) -> None:
         """Compute once, which must work before anybody else is let in.

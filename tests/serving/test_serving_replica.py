@@ -96,7 +96,8 @@ def test_an_engines_pulse_is_its_last_step_and_its_load() -> None:
     now[0] = 13.0
     assert pulse.quiet_s() == 3.0
     scheduler = SimpleNamespace(num_running_reqs=2, num_waiting_reqs=1, kv_cache_usage=0.25)
-    pulse.record(scheduler, SimpleNamespace(time_to_first_tokens_iter=[0.1]))
+    step = SimpleNamespace(time_to_first_tokens_iter=[0.1], inter_token_latencies_iter=[0.01])
+    pulse.record(scheduler, step)
     assert pulse.quiet_s() == 0.0
     assert pulse.signals.numbers()["kv"] == 0.25
     pulse.record(None, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from eksml.serving.step_times import Leeway
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -35,4 +37,9 @@ class Engine(Protocol):
         """Sequences that the engine could compute beside its online requests right now:
         ``max_num_seqs`` less the online ones, waiting ones included; 0 while it cannot answer.
         Rows of ``submit`` do not count. Asked often: answer from memory.
+        """
+
+    def leeway(self) -> Leeway:
+        """What may be computed beside the online requests of right now without slowing them down.
+        Asked as often.
         """

@@ -12,6 +12,7 @@ from eksml.serving.gate.bodies import parse
 from eksml.serving.gate.checks import check
 from eksml.serving.gate.errors import Refused
 from eksml.serving.spec import AppSpec
+from eksml.serving.step_times import Leeway
 
 OFFLINE_PRIORITY = 2**32
 """vLLM computes lower numbers first. Clients may say 0 to 2³¹ for their online requests."""
@@ -35,6 +36,9 @@ class EngineState(Protocol):
     def slots(self) -> int:
         """Sequences that are computed at once, at most: vLLM's ``max_num_seqs``."""
 
+    def leeway(self, online: int) -> Leeway:
+        """What may be computed beside so many online requests without slowing them down."""
+
 
 class InProcessEngine:
     """A worker's ``Engine`` over an application in the same event loop.
@@ -53,6 +57,10 @@ class InProcessEngine:
     def idle_slots(self) -> int:
         """As ``Engine`` says."""
         return max(0, self._state.slots - self.online) if self._state.ready else 0
+
+    def leeway(self) -> Leeway:
+        """As ``Engine`` says."""
+        return self._state.leeway(self.online)
 
     async def submit(self, endpoint: str, body: dict[str, Any]) -> Reply:
         """As ``Engine`` says."""

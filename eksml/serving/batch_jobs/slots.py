@@ -8,21 +8,23 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from eksml.serving.batch_jobs.quota import Quota
+from eksml.serving.step_times import Leeway
 
 T = TypeVar("T")
 
 TICK_S = 0.01
-"""How often the engine is asked for its idle slots: a row gives way within this."""
+"""How often the engine is asked for its state: a row gives way within this."""
 
 
 class Slots:
     """Shared by all batches of a worker; those that wait are served in turn. One event loop."""
 
-    def __init__(self, idle_slots: Callable[[], int]) -> None:
+    def __init__(self, idle_slots: Callable[[], int], leeway: Callable[[], Leeway]) -> None:
         self.in_flight = 0
         self.withdrawn = 0
         """How often a row gave way."""
         self._idle_slots = idle_slots
+        self._leeway = leeway
         self._quota = Quota()
         self._turn = asyncio.Lock()
         self._running: dict[asyncio.Future[Any], None] = {}  # in the order of their beginnings
@@ -31,7 +33,7 @@ class Slots:
     async def watch(self) -> None:
         """Look after the engine until cancelled; without this nothing begins."""
         while True:
-            self._quota.observe(self._idle_slots(), time.monotonic())
+            self._quota.observe(self._idle_slots(), self._leeway(), time.monotonic())
             self._withdraw(self._quota.excess(self.in_flight))
             await asyncio.sleep(TICK_S)
 

@@ -42,7 +42,7 @@ class Worker:
     ) -> None:
         self._root = root
         self._served = frozenset(served)
-        self._slots = Slots(engine.idle_slots)
+        self._slots = Slots(engine.idle_slots, engine.leeway)
         self._means = Means(root, engine, self._slots, self._served, most_line_bytes)
         self._marks = Marks(root)
         self._work: dict[str, asyncio.Task[None]] = {}

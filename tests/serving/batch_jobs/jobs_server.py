@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from eksml.serving.batch_jobs import Reply, Worker, jobs_app
+from eksml.serving.step_times import Leeway
 from eksml.storage import URI
 
 MODEL = "echo"
@@ -30,6 +31,9 @@ class EchoEngine:
 
     def idle_slots(self) -> int:
         return self.slots
+
+    def leeway(self) -> Leeway:
+        return Leeway(self.slots, 0.0)
 
     async def submit(self, endpoint: str, body: dict[str, Any]) -> Reply:
         self.bodies.append(body)

@@ -16,12 +16,16 @@ from eksml.serving.batch_jobs import BatchJobs
 from eksml.serving.batch_jobs.in_process import OFFLINE_PRIORITY, InProcessEngine
 from eksml.serving.gate.asgi import Receive, Scope, Send
 from eksml.serving.gate.bodies import read_body
+from eksml.serving.step_times import Leeway
 
 CHAT = "/v1/chat/completions"
 
 
 class State:
     ready, context, slots = True, 512, 8
+
+    def leeway(self, online: int) -> Leeway:
+        return Leeway(self.slots, 0.0)
 
 
 class App:
