@@ -15,6 +15,7 @@ from eksml.backends.ports import free_ports
 from eksml.backends.processes import MARK
 from eksml.cluster import Cluster
 from eksml.cluster.groups import Node
+from eksml.cluster.vocabulary import NO_NICENESS
 from eksml.errors import ClusterStartFailed
 
 NODE_LABEL = "eksml.io/node"
@@ -29,6 +30,7 @@ _LOOPBACK = sys.platform == "linux"
 its network keeps its cluster."""
 
 _RAY_SETTINGS = {
+    **NO_NICENESS,
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     # A dead node is noticed after 4 failed checks a second apart (Ray's own: 5, 3 s apart); the

@@ -14,6 +14,11 @@ HUGE_PAGES = "hugepages-2Mi"
 ACCELERATOR_TAINTS = (GPU, NEURON_DEVICES)
 """Keys of the taints that keep everything else off machines with accelerators, without a value."""
 
+NO_NICENESS = {"RAY_worker_niceness": "0"}
+"""Ray starts its workers at nice 15. Where the cores are busy, an engine or a training step then
+waits for everything else on the node: one model asked by 8 clients on 2 cores answered 0.77 times
+as often as outside of Ray, and 0.97 times with this."""
+
 CRON_GATE = "RayCronJob"
 POLICY_GATE = "RayClusterNetworkPolicy"
 TLS_GATE = "RayClusterMTLS"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eksml.cluster import Demand, preflight
+from eksml.cluster.vocabulary import NO_NICENESS
 from eksml.errors import ClusterStartFailed
 from eksml.runs.call import Call
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from eksml.cluster import Cluster
 
 _RAY_SETTINGS = {
+    **NO_NICENESS,
     # Ray's 60 s are shorter than a GPU node takes to boot when a group scales from zero (ray#60376)
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800",
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",

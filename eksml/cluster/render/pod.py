@@ -23,6 +23,7 @@ from eksml.cluster.render.scheduling import (
 from eksml.cluster.render.security import container_security, pod_security
 from eksml.cluster.render.volumes import Volume, mounted, worker_volumes
 from eksml.cluster.sizing import PodSize, pod_size
+from eksml.cluster.vocabulary import NO_NICENESS
 
 if TYPE_CHECKING:
     from eksml.cluster.groups import WorkerGroup
@@ -45,7 +46,7 @@ def head_template(spec: Cluster) -> dict[str, Any]:
     head, size = spec.head, pod_size(spec.head)
     volumes = mounted(spec, head.mounts)
     container = _container(spec, HEAD_CONTAINER, image_of(spec, head), size, volumes)
-    container["env"] = _environment({**_region(spec), **spec.env, **head.env})
+    container["env"] = _environment({**_region(spec), **NO_NICENESS, **spec.env, **head.env})
     pod: dict[str, Any] = {
         # Only the autoscaler speaks to Kubernetes' API; what users run has no business there
         "automountServiceAccountToken": spec.autoscaled,
@@ -143,7 +144,7 @@ def _region(spec: Cluster) -> dict[str, str]:
 
 def _worker_env(spec: Cluster, group: WorkerGroup) -> dict[str, str]:
     own = drain_env(spec.notice_s) | (_EFA_ENV if group.efa else {})
-    return {**_region(spec), **own, **spec.env, **group.env}
+    return {**_region(spec), **NO_NICENESS, **own, **spec.env, **group.env}
 
 
 def _zone_of_pod() -> dict[str, Any]:

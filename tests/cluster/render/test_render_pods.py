@@ -133,6 +133,15 @@ def test_all_pods_have_the_service_account() -> None:
     assert {one["template"]["spec"]["serviceAccountName"] for one in every} == {"trainer"}
 
 
+def test_rays_workers_are_no_less_important_than_others_on_the_node() -> None:
+    spec = cluster_spec(gpu("g6.12xlarge"), cpu(env={"RAY_worker_niceness": "5"}))
+    first, second = (one["template"]["spec"]["containers"][0] for one in spec["workerGroupSpecs"])
+    head = spec["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert _named(head["env"])["RAY_worker_niceness"]["value"] == "0"
+    assert _named(first["env"])["RAY_worker_niceness"]["value"] == "0"
+    assert _named(second["env"])["RAY_worker_niceness"]["value"] == "5"
+
+
 def test_workers_drain_before_they_go_and_have_the_time_for_it() -> None:
     drained = pod(gpu("g6.12xlarge", market="spot"), notice_s=90)
     (script,) = drained["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][2:]
