@@ -7,7 +7,7 @@ from typing import Any
 from eksml.cli import output
 from eksml.errors import NotFound
 
-_COLUMNS = ("step", "in", "out", "events/s", "lag", "busy", "late", "dead")
+_COLUMNS = ("step", "in", "out", "events/s", "lag", "busy", "late", "dead", "state", "on disk")
 
 
 def status_of(run: Any) -> dict[str, Any]:
@@ -47,4 +47,10 @@ def _row(step: str, counts: dict[str, Any]) -> tuple[str, ...]:
         f"{counts['busy_s']:,.1f} s",
         f"{counts['late']:,}",
         f"{counts['dead']:,}",
+        _megabytes(counts["state_bytes"]),
+        _megabytes(counts["disk_bytes"]),
     )
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB" if size else ""

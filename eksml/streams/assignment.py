@@ -52,3 +52,5 @@ class Assignment:
     tries: int
     pools: dict[str, tuple[Any, ...]]
     """Model actors of each ``infer`` step."""
+    state_memory: int | None = None
+    """Bytes of state that may lie in memory, of all steps together."""

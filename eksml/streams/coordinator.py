@@ -90,6 +90,7 @@ class Coordinator:
             restored,
             dead_letters=self._dead_letters,
             tries=self._job.tries,
+            state_memory=self._job.state_memory,
             pools=dict(pools),
         )
         try:

@@ -122,6 +122,7 @@ class Crew:
         *,
         dead_letters: Sink | None,
         tries: int,
+        state_memory: int,
         pools: dict[str, tuple[Any, ...]],
     ) -> None:
         self.plan = plan
@@ -136,6 +137,7 @@ class Crew:
             "restored": restored,
             "dead_letters": dead_letters,
             "tries": tries,
+            "state_memory": state_memory,
             "pools": pools,
         }
         self.tasks: dict[tuple[int, int], ActorHandle] = {}

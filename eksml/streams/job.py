@@ -6,6 +6,7 @@ from pydantic import Field
 
 from eksml.cluster import Demand
 from eksml.cluster.problems import Spec
+from eksml.cluster.quantity import Bytes
 from eksml.streams.keys import NUM_GROUPS
 
 
@@ -19,6 +20,8 @@ class StreamJob(Spec):
     effects that happen once wait."""
     tries: int = Field(default=3, ge=1)
     """How often a function is tried on an event until that is poison."""
+    state_memory: Bytes = 2 << 30
+    """State of one worker's task that may lie in memory, about; more goes to its local disk."""
     max_failures: int = Field(default=10, ge=-1)
     """Failures in a row without a new checkpoint between them that are survived; -1: any number."""
     deadline_s: float | None = Field(default=None, gt=0)

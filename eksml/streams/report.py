@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 STATUS = "status.json"
 _PAUSE_S = {"file": 1.0, "s3": 5.0}
 _SUMS = ("events_in", "events_out", "late", "dead", "busy_s")
+_SIZES = ("state_bytes", "disk_bytes")
 _NAMES = {
     "events_in": "Events that a step of a stream has taken.",
     "events_out": "Events that a step of a stream has given.",
     "late": "Events that came after their last window had ended.",
     "dead": "Events that went to the dead letters.",
+    "state_bytes": "Bytes of memory that the state of a step takes, about.",
+    "disk_bytes": "Bytes of the local disk that the state of a step takes.",
     "lag_s": "How far event time at a step lies behind the clock.",
 }
 
@@ -95,8 +98,9 @@ class Reporter:
         counts: dict[str, dict[str, Any]] = {}
         for answer in answers:
             for name, row in answer["steps"].items():
-                total = counts.setdefault(name, {**dict.fromkeys(_SUMS, 0), "watermark": None})
-                for key in _SUMS:
+                numbers = dict.fromkeys((*_SUMS, *_SIZES), 0)
+                total = counts.setdefault(name, {**numbers, "watermark": None})
+                for key in numbers:
                     total[key] += row[key]
                 mark = row["watermark"]
                 if mark not in (NEVER, FOREVER):
@@ -110,7 +114,9 @@ class Reporter:
             self._before[name] = total["events_in"]
             mark = total.pop("watermark")
             lag_s = None if mark is None else now_s - mark / 1e6
-            rows[name] = {**self._with_earlier(name, total), "per_s": rate, "lag_s": lag_s}
+            sizes = {key: total[key] for key in _SIZES}
+            sums = self._with_earlier(name, total)
+            rows[name] = {**sums, **sizes, "per_s": rate, "lag_s": lag_s}
             self._gauges.set(name, rows[name])
         self._write_status(rows)
         self._write_progress("running")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from eksml.streams.alignment import Inbox
 from eksml.streams.assignment import INCARNATIONS, Assignment
 from eksml.streams.channels import LOST, Lost, Message, PeerLost
 from eksml.streams.operators.base import Operator
+from eksml.streams.operators.room import Held
 from eksml.streams.parcel import Parcel
 from eksml.streams.snapshots import Chain, store
 from eksml.streams.wiring import DRIVER, StepFailed, Wiring
@@ -221,7 +222,7 @@ class Task:
         began_s = time.perf_counter()
         for operator in self._wired.operators():
             await operator.flush()
-        tables = {
+        changes = {
             runner.name: self._changes(runner.name, runner.operator)
             for runner in self._wired.runners
             if runner.operator is not None
@@ -234,9 +235,9 @@ class Task:
         for channel in self._wired.channels_out:
             await channel.flush(barrier=epoch)
         seconds = time.perf_counter() - began_s
-        self._keep(lambda: self._store(epoch, tables, watermarks, positions, prepared, seconds))
+        self._keep(lambda: self._store(epoch, changes, watermarks, positions, prepared, seconds))
 
-    def _changes(self, name: str, operator: Operator) -> tuple[Any, bool]:
+    def _changes(self, name: str, operator: Operator) -> tuple[Iterable[Any], bool]:
         """What changed in a step's state, and whether it is all of it."""
         chain = self._chains.get(name)
         full = chain is None or chain.has_grown(operator.size())
@@ -245,26 +246,30 @@ class Task:
     async def _store(
         self,
         epoch: int,
-        tables: dict[str, tuple[Any, bool]],
+        changes: dict[str, tuple[Iterable[Any], bool]],
         watermarks: dict[str, int],
         positions: dict[str, dict[str, Any]],
         prepared: dict[str, Any],
         seconds: float,
     ) -> None:
         num_bytes = 0
-        for name, (table, full) in tables.items():
+        for name, (tables, full) in changes.items():
             if full:
                 self._chains[name] = Chain([])
-            if table is not None and table.num_rows:
-                place = self._assignment
-                file = f"{place.attempt:06d}-{name}-{place.index:04d}-{epoch:08d}"
-                folder = self._wired.state_folder
-                part = await asyncio.to_thread(store, folder, file, table)
-                self._chains[name].add(part, table.num_rows)
-                num_bytes += part.size
+            num_bytes += await asyncio.to_thread(self._write, epoch, name, tables)
         state = {name: chain.as_json() for name, chain in self._chains.items() if chain.parts}
         done = Snapshot(state, watermarks, positions, prepared, num_bytes, seconds)
         self._snapshot(epoch).set_result(done)
+
+    def _write(self, epoch: int, name: str, tables: Iterable[Any]) -> int:
+        """Write a step's changes as parts of its chain; their bytes."""
+        place, num_bytes = self._assignment, 0
+        for number, table in enumerate(tables):
+            file = f"{place.attempt:06d}-{name}-{place.index:04d}-{epoch:08d}-{number:04d}"
+            part = store(self._wired.state_folder, file, table)
+            self._chains[name].add(part, table.num_rows)
+            num_bytes += part.size
+        return num_bytes
 
     def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it beside everything else; errors end the task."""
@@ -307,7 +312,13 @@ class Task:
         """Counts of each step, and how far event time has come there."""
         rows = {}
         for runner in self._wired.runners:
-            rows[runner.name] = {**asdict(runner.counts), "watermark": runner.meeting.mark}
+            held = runner.operator.held() if runner.operator else Held(0)
+            rows[runner.name] = {
+                **asdict(runner.counts),
+                "watermark": runner.meeting.mark,
+                "state_bytes": held.memory,
+                "disk_bytes": held.disk,
+            }
         blocked_s = sum(channel.blocked_s for channel in self._wired.channels_out)
         return {"steps": rows, "blocked_s": blocked_s, "waiting": self._inbox.num_waiting}
 

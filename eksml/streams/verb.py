@@ -40,6 +40,7 @@ def stream(
     dead_letters: Stream | Sink | None = None,
     tries: int = 3,
     max_failures: int = 10,
+    state_memory: int | str = "2Gi",
     savepoint: str | Path | URI | None = None,
     working_dir: str | Path | None = None,
     deadline_s: float | None = None,
@@ -70,6 +71,9 @@ def stream(
         tries: How often a function is tried on an event.
         max_failures: Failures in a row without a new checkpoint between them that are survived;
             -1 for any number.
+        state_memory: How much memory the state in one task may take, about: bytes, or such as
+            ``"512Mi"``. What has not been needed for longest goes to the local disk (TMPDIR), which
+            has to hold the rest; a worker has a task for each stage between two ``key_by``.
         savepoint: Begin a new run from this savepoint (``eksml.streams.savepoint``); its state
             goes to the steps of the same names.
         working_dir: Folder to take along to a cluster, as the tasks' working directory.
@@ -97,6 +101,7 @@ def stream(
         checkpoint_every_s=checkpoint_every_s,
         tries=tries,
         max_failures=max_failures,
+        state_memory=state_memory,
         deadline_s=deadline_s,
     )
     from eksml.streams.engine import drive

@@ -166,7 +166,15 @@ class Wiring:
             tries=self._assignment.tries,
             counts=runner.counts,
             pool=self._assignment.pools.get(name, ()),
+            state_memory=self._share_of_memory(),
         )
+
+    def _share_of_memory(self) -> int | None:
+        """What each of the task's steps with state may have."""
+        whole = self._assignment.state_memory
+        steps = self._plan.steps(self._assignment.stage)
+        count = sum(self._plan.graph[name].spec.stateful for name in steps)
+        return whole if whole is None else whole // max(1, count)
 
     async def _reject(self, step: str, batch: Batch, error: Any, tries: int) -> None:
         record = error if isinstance(error, ErrorRecord) else ErrorRecord.of(error)

@@ -82,12 +82,22 @@ class Quiet(Task):
 class Simulation:
     """A run of a graph whose every step is taken by the test."""
 
-    def __init__(self, streams, run: URI, *, seed: int = 0, dead_letters=None, tries: int = 1):
+    def __init__(
+        self,
+        streams,
+        run: URI,
+        *,
+        seed: int = 0,
+        dead_letters=None,
+        tries: int = 1,
+        state_memory: int | None = None,
+    ):
         self.graph = checked(streams)
         self.run = run
         self.rng = random.Random(seed)
         self.dead_letters = dead_letters
         self.tries = tries
+        self.state_memory = state_memory
         self.incarnation = 0
         self.epoch = 0
         self.tasks: dict[tuple[int, int], Task] = {}
@@ -121,6 +131,7 @@ class Simulation:
             "restored": restored,
             "dead_letters": self.dead_letters,
             "tries": self.tries,
+            "state_memory": self.state_memory,
             "pools": pools,
         }
         for task in self.tasks.values():

@@ -66,6 +66,9 @@ class Stats:
         }
 
 
+MEMORIES = (None, 1, 3_000)
+"""For state: as much as it needs, nothing beyond the batch at hand, room for some keys."""
+
 BUILT_IN = {
     "total": ("value", "sum"),
     "least": ("value", "min"),
@@ -152,7 +155,9 @@ async def disturbed(simulation, rng, workers):
 
 
 def run(graph, folder, seed, workers=(1, 2, 3)):
-    simulation = Simulation(graph, URI.parse(folder / secrets.token_hex(4)), seed=seed)
+    memory = MEMORIES[seed % len(MEMORIES)]
+    place = URI.parse(folder / secrets.token_hex(4))
+    simulation = Simulation(graph, place, seed=seed, state_memory=memory)
     asyncio.run(disturbed(simulation, simulation.rng, workers))
     return simulation
 

@@ -71,8 +71,8 @@ def test_running_aggregates_are_those_of_a_loop_over_the_events(batches, num_key
         events += zip(keys, values, strict=True)
         asyncio.run(running.process(keyed({"key": keys, "value": values}), 0))
         if restarts:
-            saved, running = running.snapshot(full=True), operator(emitted)
-            running.restore([saved], 0)
+            saved, running = list(running.snapshot(full=True)), operator(emitted)
+            running.restore(saved, 0)
     rows = [row for batch in emitted for row in batch.rows]
     for row, expected in zip(rows, by_loop(events), strict=True):
         for name, value in expected.items():

@@ -57,14 +57,13 @@ def test_state_is_what_its_snapshots_say_whenever_they_were_taken(steps):
         elif state.get((key,)) is not None:
             state.delete((key,))
         if snap:
-            tables.append(state.snapshot(full=False))
-    tables.append(state.snapshot(full=False))
+            tables += state.snapshot(full=False)
+    tables += state.snapshot(full=False)
     again = KeyedState("step")
-    again.restore(table for table in tables if table is not None)
+    again.restore(tables)
     assert dict(again.items()) == dict(state.items())
     full = KeyedState("step")
-    whole = state.snapshot(full=True)
-    full.restore([whole] if whole is not None else [])
+    full.restore(state.snapshot(full=True))
     assert dict(full.items()) == dict(state.items())
 
 

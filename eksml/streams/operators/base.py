@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from eksml.errors import Problem
+from eksml.streams.operators.room import Held
 from eksml.streams.watermarks import Mark
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Context:
     counts: Counts = field(default_factory=Counts)
     pool: tuple[Any, ...] = ()
     """Actors that hold its model."""
+    state_memory: int | None = None
+    """Bytes of state that may lie in memory, about; more goes to the local disk."""
 
 
 class Operator:
@@ -113,12 +116,13 @@ class Operator:
     async def flush(self) -> None:
         """Emit what is only held back for speed; at barriers and at the end."""
 
-    def snapshot(self, full: bool) -> pa.Table | None:
+    def snapshot(self, full: bool) -> Iterable[pa.Table]:
         """State that has changed since the last snapshot, or all of it; with ``__group``.
 
-        Later rows of one key replace earlier ones, in the way that :meth:`restore` knows.
+        Later rows of one key replace earlier ones, in the way that :meth:`restore` knows. Tables
+        may be made when another thread asks for them; what comes meanwhile is not in them.
         """
-        return None
+        return ()
 
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
         """Take back what snapshots gave, in their order, of the groups that this task owns."""
@@ -126,6 +130,10 @@ class Operator:
     def size(self) -> int:
         """Rows that a full snapshot would hold, about."""
         return 0
+
+    def held(self) -> Held:
+        """Bytes that its state takes."""
+        return Held(0)
 
     async def close(self) -> None:
         """Give up what was opened. Not called when the task is killed."""

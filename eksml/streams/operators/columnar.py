@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from eksml.streams.batch import Batch, concat_tables, single
+from eksml.streams.batch import Batch, single
 from eksml.streams.operators.aggregates import GROUP, PANE, TIME, Aggregate, Aggregator
 from eksml.streams.operators.base import Context, Operator
 from eksml.streams.operators.panes import Panes
+from eksml.streams.operators.room import Held
 from eksml.streams.operators.window import LATE
 from eksml.streams.windows import Sliding, Span
 
@@ -29,7 +30,8 @@ class ColumnarWindows(Operator):
     ) -> None:
         super().__init__(context)
         self._aggregator = Aggregator(aggregates, context.keys)
-        self._panes = Panes(window, self._aggregator.merge, lateness_us)
+        merge, memory = self._aggregator.merge, context.state_memory
+        self._panes = Panes(window, merge, lateness_us, memory)
 
     async def process(self, batch: Batch, side: int) -> None:
         panes = self._panes.of(batch.times)
@@ -70,15 +72,17 @@ class ColumnarWindows(Operator):
         rows = rows.set_column(place, PANE, pa.repeat(span.start, rows.num_rows))
         return result_batch(self._aggregator.results(self._aggregator.merge(rows)), span)
 
-    def snapshot(self, full: bool) -> pa.Table | None:
+    def snapshot(self, full: bool) -> Iterable[pa.Table]:
         return self._panes.snapshot(full)
 
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
-        found = list(tables)
-        self._panes.restore([concat_tables(found)] if found else [], watermark)
+        self._panes.restore(tables, watermark)
 
     def size(self) -> int:
         return self._panes.num_rows
+
+    def held(self) -> Held:
+        return self._panes.held()
 
 
 async def sort_out_late(

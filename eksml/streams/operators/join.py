@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from eksml.errors import Problem
-from eksml.streams.batch import Batch, concat_tables
+from eksml.streams.batch import Batch
 from eksml.streams.operators.base import Context, Operator, Spec
 from eksml.streams.operators.columnar import result_batch, sort_out_late, with_hidden
 from eksml.streams.operators.panes import Panes
+from eksml.streams.operators.room import Held
 from eksml.streams.operators.window import LATE
 from eksml.streams.windows import Sliding, Span
 
@@ -59,7 +60,7 @@ class _Join(Operator):
     def __init__(self, spec: Join, context: Context) -> None:
         super().__init__(context)
         self._spec = spec
-        self._panes = Panes(spec.window)
+        self._panes = Panes(spec.window, memory=context.state_memory)
 
     async def process(self, batch: Batch, side: int) -> None:
         panes = self._panes.of(batch.times)
@@ -114,12 +115,14 @@ class _Join(Operator):
 
         return result_batch(pa.table(columns), span)
 
-    def snapshot(self, full: bool) -> pa.Table | None:
+    def snapshot(self, full: bool) -> Iterable[pa.Table]:
         return self._panes.snapshot(full)
 
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
-        found = list(tables)
-        self._panes.restore([concat_tables(found)] if found else [], watermark)
+        self._panes.restore(tables, watermark)
 
     def size(self) -> int:
         return self._panes.num_rows
+
+    def held(self) -> Held:
+        return self._panes.held()

@@ -1,28 +1,34 @@
-"""State by key as Python values, and its way into checkpoints: JSON, never pickle."""
+"""State by key as Python values, and its way to disk and into checkpoints: JSON, never pickle."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from eksml.errors import UnsupportedState
 from eksml.streams.batch import Batch, Event, array, values_of
 from eksml.streams.operators.aggregates import GROUP
+from eksml.streams.operators.cold import ColdKeys, Row
+from eksml.streams.operators.key_text import Key
+from eksml.streams.operators.room import Held, Room, weight
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Key: TypeAlias = tuple[Any, ...]
-"""The values of the key columns."""
-
 _VALUE = "__value"
+_AT_ONCE = 10_000
+"""Keys that go to the disk, or come from a checkpoint, in one go."""
 
 
 class KeyedState:
     """A value for each key; what changed since the last snapshot is known.
 
-    ``encode`` and ``decode`` turn a value into JSON values and back.
+    ``encode`` and ``decode`` turn a value into JSON values and back. Where there is no room for all
+    keys in ``memory`` bytes, :meth:`settle` moves those to the disk that have not changed for
+    longest; :meth:`bring` has them back before they are asked for, and :meth:`bring_due` when event
+    time has come to the moment that ``due`` gives for a key and its value.
     """
 
     def __init__(
@@ -30,13 +36,18 @@ class KeyedState:
         step: str,
         encode: Callable[[Any], Any] = lambda value: value,
         decode: Callable[[Any], Any] = lambda value: value,
+        due: Callable[[Key, Any], int | None] = lambda key, value: None,
+        memory: int | None = None,
     ) -> None:
         self._step = step
         self._encode = encode
         self._decode = decode
+        self._due = due
         self._values: dict[Key, Any] = {}
         self._groups: dict[Key, int] = {}
         self._changed: dict[Key, int] = {}
+        self._room = Room(memory, lambda key: weight(self._values.get(key)) + weight(key))
+        self._cold: ColdKeys | None = None
 
     def get(self, key: Key) -> Any:
         """The key's value; None if it has none."""
@@ -86,33 +97,95 @@ class KeyedState:
         self._changed[key] = self._groups.pop(key)
 
     def items(self) -> Iterable[tuple[Key, Any]]:
+        """What is in memory."""
         return self._values.items()
 
     def group(self, key: Key) -> int:
         return self._groups[key]
 
-    def __len__(self) -> int:
-        return len(self._values)
+    def __contains__(self, key: Key) -> bool:
+        """Whether the key has a value, and that is in memory."""
+        return key in self._values
 
-    def snapshot(self, full: bool) -> pa.Table | None:
+    def __len__(self) -> int:
+        return len(self._values) + (self._cold.num_keys if self._cold else 0)
+
+    def bring(self, keys: Iterable[Key]) -> list[Key]:
+        """Have these keys in memory, if they have a value; those that were not."""
+        if self._cold is None:
+            return []
+        away = [key for key in dict.fromkeys(keys) if key not in self._values]
+        return self._take(self._cold.take(away))
+
+    def groups_due(self, moment: int) -> list[int]:
+        """Groups with keys on the disk that may be due at ``moment``."""
+        return self._cold.groups_due(moment) if self._cold else []
+
+    def bring_due(self, group: int, moment: int) -> list[Key]:
+        """Have those keys of a group in memory that are due at ``moment``; those that were not."""
+        assert self._cold is not None
+        return self._take(self._cold.take_due(group, moment))
+
+    def _take(self, rows: Sequence[Row]) -> list[Key]:
+        for row in rows:
+            self._values[row.key] = self._decode(json.loads(row.value))
+            self._groups[row.key] = row.group
+            if row.fresh:
+                self._changed[row.key] = row.group
+        return [row.key for row in rows]
+
+    def settle(self, keys: Sequence[Key]) -> bool:
+        """After events with these keys: move to the disk what has no room; whether some had none.
+
+        Raises:
+            UnsupportedState: A value is no JSON; names the step and the key.
+            StorageUnavailable: The disk is full.
+        """
+        num_gone = self._room.too_many(len(self._values), keys)
+        if num_gone:
+            resting = [key for key in self._values if key not in self._changed]
+            if len(resting) < num_gone:
+                resting += (key for key in self._values if key in self._changed)
+            self.evict(resting[:num_gone])
+        return num_gone > 0
+
+    def evict(self, keys: Sequence[Key]) -> None:
+        """Move these keys to the disk. Raises as :meth:`settle` does."""
+        if self._cold is None:
+            self._cold = ColdKeys()
+        values, groups = self._values, self._groups
+        for start in range(0, len(keys), _AT_ONCE):
+            part = keys[start : start + _AT_ONCE]
+            self._cold.put(
+                Row(k, groups[k], self._text(k), self._due(k, values[k]), k in self._changed)
+                for k in part
+            )
+            for key in part:
+                del values[key], groups[key]
+                self._changed.pop(key, None)
+
+    def held(self) -> Held:
+        """Bytes that it takes."""
+        in_memory = len(self._values) * self._room.mean
+        return Held(in_memory, self._cold.num_bytes if self._cold else 0)
+
+    def snapshot(self, full: bool) -> Iterable[pa.Table]:
         """A row for each key that changed, or has a value at all; a null value means deleted.
 
         Raises:
             UnsupportedState: A value is no JSON; names the step and the key.
         """
-        import pyarrow as pa
-
         rows = self._groups if full else self._changed
         self._changed = {}
-        if not rows:
-            return None
-        keys = list(rows)
-        columns = {GROUP: pa.array(list(rows.values()), pa.uint8())}
-        for position in range(len(keys[0])):
-            name = f"key{position}"
-            columns[name] = array([key[position] for key in keys], name)
-        texts = [self._text(key) if key in self._values else None for key in keys]
-        return pa.table({**columns, _VALUE: pa.array(texts, pa.large_string())})
+        texts = [self._text(key) if key in self._values else None for key in rows]
+        hot = [_table(list(rows), list(rows.values()), texts)] if rows else []
+        if self._cold is None:
+            return hot
+        cold = (
+            _table([r.key for r in rows], [r.group for r in rows], [r.value for r in rows])
+            for rows in self._cold.frozen(full)
+        )
+        return itertools.chain(cold, hot)
 
     def _text(self, key: Key) -> str:
         try:
@@ -126,17 +199,33 @@ class KeyedState:
     def restore(self, tables: Iterable[pa.Table]) -> None:
         """Take back what snapshots gave, in their order."""
         for table in tables:
-            names = [name for name in table.schema.names if name.startswith("key")]
-            keys = zip(*(values_of(table.column(name)) for name in names), strict=True)
-            groups = values_of(table.column(GROUP))
-            texts = table.column(_VALUE).to_pylist()
-            for key, group, text in zip(keys, groups, texts, strict=True):
-                if text is None:
-                    self._values.pop(key, None)
-                    self._groups.pop(key, None)
-                else:
-                    self._values[key] = self._decode(json.loads(text))
-                    self._groups[key] = group
+            for start in range(0, table.num_rows, _AT_ONCE):
+                self._restore(table.slice(start, _AT_ONCE))
+
+    def _restore(self, table: pa.Table) -> None:
+        names = [name for name in table.schema.names if name.startswith("key")]
+        keys = list(zip(*(values_of(table.column(name)) for name in names), strict=True))
+        if self._cold is not None:
+            self._cold.drop(key for key in keys if key not in self._values)
+        groups = values_of(table.column(GROUP))
+        texts = table.column(_VALUE).to_pylist()
+        for key, group, text in zip(keys, groups, texts, strict=True):
+            if text is None:
+                self._values.pop(key, None)
+                self._groups.pop(key, None)
+            else:
+                self._values[key] = self._decode(json.loads(text))
+                self._groups[key] = group
+        self.settle(keys)
+
+
+def _table(keys: Sequence[Key], groups: Sequence[int], texts: Sequence[str | None]) -> pa.Table:
+    import pyarrow as pa
+
+    columns = {GROUP: pa.array(groups, pa.uint8())}
+    for position, values in enumerate(zip(*keys, strict=True)):
+        columns[f"key{position}"] = array(values, f"key{position}")
+    return pa.table({**columns, _VALUE: pa.array(texts, pa.large_string())})
 
 
 def keys_of(batch: Batch, names: tuple[str, ...]) -> Iterator[Key]:

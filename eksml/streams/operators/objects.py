@@ -10,7 +10,9 @@ from eksml.streams.batch import Batch, Event
 from eksml.streams.operators.aggregates import Accumulator, Aggregate
 from eksml.streams.operators.base import Context, Operator
 from eksml.streams.operators.columnar import sort_out_late
-from eksml.streams.operators.keyed import Key, KeyedState, keys_of
+from eksml.streams.operators.key_text import Key
+from eksml.streams.operators.keyed import KeyedState, keys_of
+from eksml.streams.operators.room import Held
 from eksml.streams.operators.trying import Trying
 from eksml.streams.watermarks import NEVER
 from eksml.streams.windows import Sliding, Span
@@ -99,7 +101,9 @@ class ObjectWindows(Operator):
         self._window = window
         self._lateness_us = lateness_us
         self._maker = maker
-        self._state = KeyedState(context.step, vars, maker.load)
+        self._state = KeyedState(
+            context.step, vars, maker.load, self._next_use, context.state_memory
+        )
         self._panes: dict[int, set[Key]] = {}
         self._closed = NEVER
         self._trying = Trying(context)
@@ -120,6 +124,8 @@ class ObjectWindows(Operator):
                 strict=True,
             )
         )
+        used = [(*key, pane) for key, pane, _, _ in places]
+        self._find_in_panes(self._state.bring(used))
         turn = iter(places)
 
         def add(event: Event) -> None:
@@ -128,6 +134,21 @@ class ObjectWindows(Operator):
 
         await self._trying.once(batch, add)
         await self._update(places)
+        if self._state.settle(used):
+            self._panes = {}
+            self._find_in_panes(place for place, _ in self._state.items())
+
+    def _find_in_panes(self, places: Iterable[Key]) -> None:
+        """Know of these aggregates that they are in memory."""
+        for place in places:
+            self._panes.setdefault(place[-1], set()).add(place[:-1])
+
+    def _next_use(self, place: Key, aggregate: Any) -> int:
+        """When the next window ends that needs an aggregate, or nobody needs it any more."""
+        pane = place[-1]
+        ends = (span.end for span in self._window.spans_of(pane))
+        last = self._window.last_end(pane) + self._lateness_us
+        return min((end for end in ends if end > self._closed), default=last)
 
     async def _update(self, places: Sequence[tuple[Key, int, int, int]]) -> None:
         """Give those keys of windows again that were given out without these events."""
@@ -136,6 +157,9 @@ class ObjectWindows(Operator):
             for span in self._window.due([pane], self._expired, self._closed):
                 touched.setdefault(span, set()).add(key)
         for span in sorted(touched):
+            panes = range(span.start, span.end, self._window.pane_us)
+            needed = ((*key, pane) for key in touched[span] for pane in panes)
+            self._find_in_panes(self._state.bring(needed))
             await self.context.emit(self._result(span, touched[span]))
 
     @property
@@ -159,12 +183,43 @@ class ObjectWindows(Operator):
     async def on_watermark(self, watermark: int) -> None:
         if watermark <= self._closed:
             return
-        for span in self._window.due(self._panes, self._closed, watermark):
-            await self.context.emit(self._result(span))
-        self._closed = watermark
+        before, self._closed = self._closed, watermark
+        groups = self._state.groups_due(watermark)
+        if not groups:
+            await self._close(before, None)
+            return
+        for group, keys in self._by_group(groups).items():
+            brought = self._state.bring_due(group, watermark) if group in groups else []
+            self._find_in_panes(brought)
+            await self._close(before, keys | {place[:-1] for place in brought})
+            self._put_back(brought)
+
+    def _by_group(self, groups: Iterable[int]) -> dict[int, set[Key]]:
+        """The keys that have something in memory by their groups, and these groups in any case."""
+        found: dict[int, set[Key]] = {group: set() for group in groups}
+        for place, _ in self._state.items():
+            found.setdefault(self._state.group(place), set()).add(place[:-1])
+        return found
+
+    def _put_back(self, places: Sequence[Key]) -> None:
+        left = [place for place in places if place in self._state]
+        self._state.evict(left)
+        for place in left:
+            self._panes[place[-1]].discard(place[:-1])
+
+    async def _close(self, before: int, only: set[Key] | None) -> None:
+        """Give out the windows that have ended since ``before``, of these keys or of all, and
+        forget what nobody needs any more."""
+        for span in self._window.due(self._panes, before, self._closed):
+            await self.context.emit(self._result(span, only))
         for pane in [p for p in self._panes if self._window.last_end(p) <= self._expired]:
-            for key in self._panes.pop(pane):
+            keys = self._panes[pane]
+            gone = set(keys) if only is None else keys & only
+            keys -= gone
+            for key in gone:
                 self._state.delete((*key, pane))
+            if not keys:
+                del self._panes[pane]
 
     def _result(self, span: Span, only: set[Key] | None = None) -> Batch:
         """What the window gives of these keys, or of all."""
@@ -181,17 +236,19 @@ class ObjectWindows(Operator):
         results = {key: self._maker.result(aggregate) for key, aggregate in found.items()}
         return window_events(self.context.keys, [(key, span, results[key]) for key in results])
 
-    def snapshot(self, full: bool) -> pa.Table | None:
+    def snapshot(self, full: bool) -> Iterable[pa.Table]:
         return self._state.snapshot(full)
 
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
-        self._state.restore(tables)
         self._closed = watermark
-        for place, _ in self._state.items():
-            self._panes.setdefault(place[-1], set()).add(place[:-1])
+        self._state.restore(tables)
+        self._find_in_panes(place for place, _ in self._state.items())
 
     def size(self) -> int:
         return len(self._state)
+
+    def held(self) -> Held:
+        return self._state.held()
 
 
 def window_events(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from eksml.streams.batch import concat_tables
-from eksml.streams.operators.aggregates import PANE
+from eksml.streams.operators.aggregates import GROUP, PANE
+from eksml.streams.operators.mapped import mapped
+from eksml.streams.operators.piles import Compact, Pile, num_bytes, parts
+from eksml.streams.operators.room import Held
 from eksml.streams.watermarks import NEVER
 from eksml.streams.windows import Sliding, Span
 
@@ -14,51 +18,33 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-Compact = Callable[["pa.Table"], "pa.Table"]
-
-_GROWTH = 2
-_SMALL_ROWS = 1 << 16
-
-
-class Pile:
-    """Tables that are put together once they have grown enough: a row is copied a few times."""
-
-    def __init__(self, compact: Compact | None) -> None:
-        self._compact = compact
-        self._tables: list[pa.Table] = []
-        self._settled = 0
-        self.num_rows = 0
-
-    def add(self, table: pa.Table) -> None:
-        """Put a table on it."""
-        self._tables.append(table)
-        self.num_rows += table.num_rows
-        grown = self.num_rows - self._settled > max(_SMALL_ROWS, _GROWTH * self._settled)
-        if self._compact is not None and grown:
-            whole = self._compact(concat_tables(self._tables))
-            self._tables = [whole]
-            self._settled = self.num_rows = whole.num_rows
-
-    @property
-    def tables(self) -> list[pa.Table]:
-        """What lies on it, oldest first."""
-        return self._tables
+_PARTS = 8
+"""In so many parts of the memory what lies on the disk is worked on."""
 
 
 class Panes:
     """Tables by pane, and the windows that become due. ``__pane`` tells where a row belongs.
 
     ``compact`` makes one row of those that belong together, if they may be put together at all.
+    What takes more than ``memory`` bytes goes to the local disk.
     """
 
     def __init__(
-        self, window: Sliding, compact: Compact | None = None, lateness_us: int = 0
+        self,
+        window: Sliding,
+        compact: Compact | None = None,
+        lateness_us: int = 0,
+        memory: int | None = None,
     ) -> None:
         self._window = window
         self._compact = compact
         self._lateness_us = lateness_us
+        self._memory = memory
+        self._part_bytes = None if memory is None else max(1, memory // _PARTS)
         self._piles: dict[int, Pile] = {}
         self._fresh: list[pa.Table] = []
+        self._in_memory = 0
+        """Bytes; too many rather than too few."""
         self.closed = NEVER
         """Windows that end until then have been given out."""
 
@@ -69,8 +55,11 @@ class Panes:
 
     def late(self, panes: np.ndarray) -> np.ndarray:
         """Which of them have no window any more that takes events."""
+        return self._late(panes, self._expired)
+
+    def _late(self, panes: np.ndarray, expired: int) -> np.ndarray:
         ends = panes - panes % self._window.slide_us + self._window.size_us
-        late: np.ndarray = ends <= self._expired
+        late: np.ndarray = ends <= expired
         return late
 
     @property
@@ -91,10 +80,39 @@ class Panes:
         panes = np.unique(column.to_numpy()).tolist()
         for pane in panes:
             part = table if len(panes) == 1 else table.filter(pc.equal(column, pane))
-            self._piles.setdefault(pane, Pile(self._compact)).add(part)
+            if pane not in self._piles:
+                self._piles[pane] = Pile(self._compact, self._part_bytes)
+            self._piles[pane].add(part)
+        self._settle(table)
 
-    def due(self, watermark: int) -> list[tuple[Span, pa.Table]]:
-        """Windows that have ended since the last call, with all their rows, oldest first."""
+    def _settle(self, table: pa.Table) -> None:
+        """After ``table`` has come: move what has no room to the disk.
+
+        Raises:
+            StorageUnavailable: The disk is full.
+        """
+        if self._memory is None:
+            return
+        self._in_memory += 2 * table.nbytes  # in its panes, and as what is fresh
+        if self._in_memory <= self._memory:
+            return
+        self._in_memory = self.held().memory
+        if 2 * self._in_memory > self._memory:
+            self._move()
+
+    def _move(self) -> None:
+        """Move everything to the disk."""
+        found = {pane: pile.take() for pane, pile in self._piles.items() if pile.memory}
+        for pane, table in zip(found, _moved(list(found.values())), strict=True):
+            self._piles[pane].lay(table)
+        if self._fresh:
+            fresh = concat_tables(self._fresh)
+            self._fresh = _moved([self._compact(fresh) if self._compact else fresh])
+        self._in_memory = 0
+
+    def due(self, watermark: int) -> Iterable[tuple[Span, pa.Table]]:
+        """Windows that have ended since the last call, with all their rows, oldest first: in parts,
+        each with all that there is of its keys."""
         window = self._window
         crossed = (watermark - window.size_us) // window.slide_us > (
             self.closed - window.size_us
@@ -107,7 +125,7 @@ class Panes:
         self.closed = max(self.closed, watermark)
         for pane in [each for each in self._piles if window.last_end(each) <= self._expired]:
             del self._piles[pane]
-        return found
+        return ((span, part) for span, rows in found for part in parts(rows, self._part_bytes))
 
     def given_out(self, panes: Iterable[int]) -> list[tuple[Span, pa.Table]]:
         """Windows with one of these panes that were given out and still take events, with all
@@ -120,16 +138,19 @@ class Panes:
         piles = [self._piles[pane] for pane in panes if pane in self._piles]
         return [table for pile in piles for table in pile.tables]
 
-    def snapshot(self, full: bool) -> pa.Table | None:
-        """Rows that came since the last snapshot, or all, whose windows are still open."""
+    def snapshot(self, full: bool) -> Iterable[pa.Table]:
+        """Rows that came since the last snapshot, or all, whose windows are still open; made when
+        they are asked for."""
         fresh, self._fresh = self._fresh, []
         if full:
             fresh = [table for pile in self._piles.values() for table in pile.tables]
-        if not fresh:
-            return None
-        table = concat_tables(fresh)
-        table = table.filter(~self.late(table.column(PANE).to_numpy()))
-        return self._compact(table) if self._compact and table.num_rows else table
+        return self._open(concat_tables(fresh), self._expired) if fresh else ()
+
+    def _open(self, table: pa.Table, expired: int) -> Iterator[pa.Table]:
+        for part in parts(table, self._part_bytes):
+            rows = part.filter(~self._late(part.column(PANE).to_numpy(), expired))
+            if rows.num_rows:
+                yield self._compact(rows) if self._compact else rows
 
     def restore(self, tables: Iterable[pa.Table], closed: int) -> None:
         """Take back what snapshots gave."""
@@ -142,3 +163,26 @@ class Panes:
     @property
     def num_rows(self) -> int:
         return sum(pile.num_rows for pile in self._piles.values())
+
+    def held(self) -> Held:
+        """Bytes that it takes."""
+        piles = self._piles.values()
+        in_memory = sum(pile.memory for pile in piles) + num_bytes(self._fresh)
+        return Held(in_memory, sum(pile.disk for pile in piles))
+
+
+def _moved(tables: list[pa.Table]) -> list[pa.Table]:
+    """The same tables on the disk, in one file, each in the order of groups: by parts of groups it
+    is read again."""
+    if not tables:
+        return []
+    schema = concat_tables([table.slice(0, 0) for table in tables]).schema
+    counts = [table.num_rows for table in tables]
+
+    def ordered() -> Iterator[pa.Table]:
+        while tables:
+            yield concat_tables([schema.empty_table(), tables.pop(0)]).sort_by(GROUP)
+
+    whole = mapped(ordered(), schema)
+    ends = itertools.accumulate(counts)
+    return [whole.slice(end - count, count) for end, count in zip(ends, counts, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,9 @@ from eksml.errors import CallError, Problem
 from eksml.streams.batch import Batch, Event
 from eksml.streams.operators.base import Context, Operator, Spec
 from eksml.streams.operators.functions import function_problems
-from eksml.streams.operators.keyed import Key, KeyedState, keys_of
+from eksml.streams.operators.key_text import Key
+from eksml.streams.operators.keyed import KeyedState, keys_of
+from eksml.streams.operators.room import Held
 from eksml.streams.operators.side import Outputs
 from eksml.streams.operators.trying import Trying
 from eksml.streams.watermarks import NEVER
@@ -78,6 +80,8 @@ class _Process(Operator):
             context.step,
             lambda kept: [kept.state, kept.timers],
             lambda value: _Kept(*value),
+            lambda key, kept: min(kept.timers, default=None),
+            context.state_memory,
         )
         self._due: list[tuple[int, int, Key]] = []
         self._turns = 0
@@ -86,7 +90,8 @@ class _Process(Operator):
 
     async def process(self, batch: Batch, side: int) -> None:
         assert batch.groups is not None
-        keys = keys_of(batch, self.context.keys)
+        keys = list(keys_of(batch, self.context.keys))
+        self._wind(self._state.bring(keys))
         places = zip(keys, batch.times.tolist(), batch.groups.tolist(), strict=True)
         outputs = Outputs()
 
@@ -100,6 +105,7 @@ class _Process(Operator):
 
         await self._trying.once(batch, process)
         await outputs.emit(self.context)
+        self._settle(keys)
 
     def _timing(self, key: Key, time: int) -> Timing:
         return Timing(dict(zip(self.context.keys, key, strict=True)), time, self._watermark)
@@ -118,8 +124,28 @@ class _Process(Operator):
         self._turns += 1  # keys of one moment need not be comparable
         heapq.heappush(self._due, (time, self._turns, key))
 
+    def _wind(self, keys: Iterable[Key]) -> None:
+        """Wait for the timers of keys that have come into memory."""
+        for key in keys:
+            for time in self._state.get(key).timers:
+                self._wait_for(time, key)
+
+    def _settle(self, keys: Sequence[Key]) -> None:
+        """Wait only for timers of keys in memory: the store on the disk knows the others."""
+        if self._state.settle(keys):
+            self._due = [each for each in self._due if each[-1] in self._state]
+            heapq.heapify(self._due)
+
     async def on_watermark(self, watermark: int) -> None:
         self._watermark = max(self._watermark, watermark)
+        await self._ring_until(watermark)
+        for group in self._state.groups_due(watermark):
+            keys = self._state.bring_due(group, watermark)
+            self._wind(keys)
+            await self._ring_until(watermark)
+            self._settle(keys)
+
+    async def _ring_until(self, watermark: int) -> None:
         outputs = Outputs()
         while self._due and self._due[0][0] <= watermark:
             time, _, key = heapq.heappop(self._due)
@@ -136,15 +162,16 @@ class _Process(Operator):
                 outputs.add(found, time)
         self._keep(key, kept, timing, self._state.group(key))
 
-    def snapshot(self, full: bool) -> pa.Table | None:
+    def snapshot(self, full: bool) -> Iterable[pa.Table]:
         return self._state.snapshot(full)
 
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
         self._watermark = watermark
         self._state.restore(tables)
-        for key, kept in self._state.items():
-            for time in kept.timers:
-                self._wait_for(time, key)
+        self._wind(key for key, _ in self._state.items())
 
     def size(self) -> int:
         return len(self._state)
+
+    def held(self) -> Held:
+        return self._state.held()

@@ -12,6 +12,7 @@ from eksml.streams.operators.aggregates import aggregate_problems, parse
 from eksml.streams.operators.base import Context, Operator, Spec
 from eksml.streams.operators.functions import event_of, function_problems
 from eksml.streams.operators.keyed import KeyedState, keys_of
+from eksml.streams.operators.room import Held
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,13 +55,14 @@ class _Reduce(Operator):
         super().__init__(context)
         self._fn = fn
         self._start = start
-        self._state = KeyedState(context.step)
+        self._state = KeyedState(context.step, memory=context.state_memory)
 
     async def process(self, batch: Batch, side: int) -> None:
         import numpy as np
 
         assert batch.groups is not None
         keys = list(keys_of(batch, self.context.keys))
+        self._state.bring(keys)
         values, failed = self._state.fold(keys, batch.groups.tolist(), batch.rows, self._next)
         if failed:
             kept = np.ones(len(batch), np.bool_)
@@ -70,6 +72,7 @@ class _Reduce(Operator):
             batch = batch.filter(kept)
         rows = [{**event, **value} for event, value in zip(batch.rows, values, strict=True)]
         await self.context.emit(batch.with_rows(rows))
+        self._state.settle(keys)
 
     def _next(self, state: Event | None, event: Event) -> Event:
         value: Event = self._fn(state or self._start, event)
@@ -80,7 +83,7 @@ class _Reduce(Operator):
                 raise CallError(f"the state has {name!r}, which is the key's. Call it otherwise.")
         return value
 
-    def snapshot(self, full: bool) -> pa.Table | None:
+    def snapshot(self, full: bool) -> Iterable[pa.Table]:
         return self._state.snapshot(full)
 
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
@@ -88,3 +91,6 @@ class _Reduce(Operator):
 
     def size(self) -> int:
         return len(self._state)
+
+    def held(self) -> Held:
+        return self._state.held()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +11,23 @@ from eksml.errors import CallError
 from eksml.streams.batch import Batch, array, values_of
 from eksml.streams.operators.aggregates import GROUP, Aggregate
 from eksml.streams.operators.base import Context, Operator
+from eksml.streams.operators.cold import ColdKeys, Row
 from eksml.streams.operators.grouped import Grouped, encode
+from eksml.streams.operators.key_text import Key
+from eksml.streams.operators.room import Held, Room, weight
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
 _FIRST_ROOM = 1024
+_AT_ONCE = 10_000
+"""Keys that go to the disk, or come from a checkpoint, in one go."""
 
 
 class RunningAggregates(Operator):
-    """State: for each key a row in arrays, one array for each number that is kept.
+    """State: for each key a row in arrays, one array for each number that is kept. Keys that have
+    not changed for longest go to the disk when there is no room for all of them.
 
     ``first`` and ``last`` go by order of arrival here.
     """
@@ -33,12 +41,16 @@ class RunningAggregates(Operator):
         self._count = _Column()
         self._columns = {each.name: _Column() for each in aggregates}
         self._changed = _Column()
+        row_bytes = 8 * (3 + len(aggregates))
+        self._room = Room(context.state_memory, lambda key: row_bytes + weight(key))
+        self._cold: ColdKeys | None = None
 
     async def process(self, batch: Batch, side: int) -> None:
         batch = await self._without_nulls(batch)
         if not len(batch):
             return
-        codes, slots = self._place(batch)
+        codes, keys = encode([batch.column(name) for name in self.context.keys])
+        slots = self._place(batch, codes, keys)
         grouped = Grouped(codes, slots)
         before = self._count.at(slots)
         columns = batch.columns
@@ -50,6 +62,7 @@ class RunningAggregates(Operator):
         self._count.put(slots, before + grouped.sizes)
         self._changed.put(slots, True)
         await self.context.emit(batch.with_columns(columns))
+        self._settle(keys)
 
     async def _without_nulls(self, batch: Batch) -> Batch:
         import numpy as np
@@ -66,11 +79,12 @@ class RunningAggregates(Operator):
             await self.context.reject(batch.filter(~good), error)
         return batch.filter(good)
 
-    def _place(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """A number for each event's key within the batch, and the slot of each such number."""
+    def _place(self, batch: Batch, codes: np.ndarray, keys: list[Any]) -> np.ndarray:
+        """The slot of each of these keys, which are those of the batch by their codes."""
         import numpy as np
 
-        codes, keys = encode([batch.column(name) for name in self.context.keys])
+        if self._cold is not None:
+            self._bring(self._cold, [key for key in keys if key not in self._slots])
         before = len(self._keys)
         found = self._slots
         known: list[Any] = list(map(found.get, keys))
@@ -86,10 +100,82 @@ class RunningAggregates(Operator):
             groups[codes] = batch.groups
             self._grow(len(self._keys))
             self._groups.put(slots, groups)
-        return codes, slots
+        return slots
+
+    def _bring(self, cold: ColdKeys, keys: list[Any]) -> None:
+        """Have those of the keys in memory that lie on the disk."""
+        rows = cold.take([self._whole(key) for key in keys])
+        if not rows:
+            return
+        slots = self._slots_of([row.key if self._has_tuples else row.key[0] for row in rows])
+        values = zip(*(json.loads(row.value) for row in rows), strict=True)
+        self._fill(slots, [row.group for row in rows], *values)
+        self._changed.put(slots, [row.fresh for row in rows])
+
+    @property
+    def _has_tuples(self) -> bool:
+        """Whether a key is a tuple here, and not a bare value."""
+        return len(self.context.keys) > 1
+
+    def _whole(self, key: Any) -> Key:
+        return key if self._has_tuples else (key,)
+
+    def _slots_of(self, keys: Sequence[Any]) -> np.ndarray:
+        """The slots of keys; new ones where they have none."""
+        import numpy as np
+
+        for key in keys:
+            if key not in self._slots:
+                self._slots[key] = len(self._slots)
+                self._keys.append(key)
+        self._grow(len(self._keys))
+        return np.fromiter((self._slots[key] for key in keys), np.int64, len(keys))
+
+    def _fill(self, slots: np.ndarray, groups: Any, count: Any, *values: Any) -> None:
+        """Set what is kept in these slots."""
+        import numpy as np
+
+        self._groups.put(slots, groups)
+        self._count.put(slots, count)
+        for column, given in zip(self._columns.values(), values, strict=True):
+            numbers = np.asarray(given)
+            column.of_type(numbers.dtype)
+            column.put(slots, numbers)
+
+    def _settle(self, keys: Sequence[Any]) -> None:
+        """After events with these keys: move to the disk what has no room."""
+        import numpy as np
+
+        num_gone = self._room.too_many(len(self._keys), keys)
+        if not num_gone:
+            return
+        changed = self._changed.values[: len(self._keys)].astype(np.bool_)
+        order = np.argsort(changed, kind="stable")  # those that rest come first
+        for start in range(0, num_gone, _AT_ONCE):
+            self._put_away(order[start : min(num_gone, start + _AT_ONCE)])
+        stay = np.sort(order[num_gone:])
+        self._keys = [self._keys[slot] for slot in stay.tolist()]
+        self._slots = {key: slot for slot, key in enumerate(self._keys)}
+        for column in self._all_columns:
+            column.values = column.values[stay]
+
+    def _put_away(self, slots: np.ndarray) -> None:
+        if self._cold is None:
+            self._cold = ColdKeys()
+        groups = self._groups.at(slots).tolist()
+        changed = self._changed.at(slots).tolist()
+        lists = [each.at(slots).tolist() for each in (self._count, *self._columns.values())]
+        values = map(json.dumps, zip(*lists, strict=True))
+        keys = [self._whole(self._keys[slot]) for slot in slots.tolist()]
+        rows = zip(keys, groups, values, changed, strict=True)
+        self._cold.put(Row(key, group, text, None, bool(new)) for key, group, text, new in rows)
+
+    @property
+    def _all_columns(self) -> list[_Column]:
+        return [self._groups, self._count, self._changed, *self._columns.values()]
 
     def _grow(self, size: int) -> None:
-        for column in (self._groups, self._count, self._changed, *self._columns.values()):
+        for column in self._all_columns:
             column.grow(size)
 
     def _running(
@@ -108,49 +194,58 @@ class RunningAggregates(Operator):
         state.put(grouped.slots, running[grouped.last])
         return pa.array(running / grouped.counts(before) if each.function == "mean" else running)
 
-    def snapshot(self, full: bool) -> pa.Table | None:
+    def snapshot(self, full: bool) -> Iterable[pa.Table]:
         import numpy as np
-        import pyarrow as pa
 
         size = len(self._keys)
         changed = self._changed.values[:size].astype(np.bool_)
         self._changed.values[:] = 0
         slots = np.arange(size) if full else np.flatnonzero(changed)
-        if not len(slots):
-            return None
-        keys = [self._keys[slot] for slot in slots.tolist()]
-        columns = {GROUP: pa.array(self._groups.at(slots).astype(np.uint8))}
-        for position in range(len(self.context.keys)):
-            name = f"key{position}"
-            values = [key[position] for key in keys] if len(self.context.keys) > 1 else keys
-            columns[name] = array(values, name)
-        columns["count"] = pa.array(self._count.at(slots))
-        for name, column in self._columns.items():
-            columns[f"value {name}"] = pa.array(column.at(slots))
+        keys = [self._whole(self._keys[slot]) for slot in slots.tolist()]
+        lists = [each.at(slots) for each in (self._count, *self._columns.values())]
+        hot = [self._table(keys, self._groups.at(slots), lists)] if len(slots) else []
+        if self._cold is None:
+            return hot
+        return itertools.chain(map(self._table_of, self._cold.frozen(full)), hot)
+
+    def _table_of(self, rows: Sequence[Row]) -> pa.Table:
+        values = zip(*(json.loads(row.value) for row in rows), strict=True)
+        return self._table([row.key for row in rows], [row.group for row in rows], list(values))
+
+    def _table(self, keys: Sequence[Key], groups: Any, values: Sequence[Any]) -> pa.Table:
+        """``values`` are the counts, and the values of each aggregate."""
+        import numpy as np
+        import pyarrow as pa
+
+        columns = {GROUP: pa.array(np.asarray(groups, np.uint8))}
+        for position, parts in enumerate(zip(*keys, strict=True)):
+            columns[f"key{position}"] = array(parts, f"key{position}")
+        names = ("count", *(f"value {name}" for name in self._columns))
+        for name, given in zip(names, values, strict=True):
+            columns[name] = pa.array(np.asarray(given))
         return pa.table(columns)
 
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
-        import numpy as np
-
         for table in tables:
-            names = [f"key{position}" for position in range(len(self.context.keys))]
-            lists = [values_of(table.column(name)) for name in names]
-            keys = lists[0] if len(lists) == 1 else list(zip(*lists, strict=True))
-            for key in keys:
-                if key not in self._slots:
-                    self._slots[key] = len(self._slots)
-                    self._keys.append(key)
-            self._grow(len(self._keys))
-            slots = np.fromiter((self._slots[key] for key in keys), np.int64, len(keys))
-            self._groups.put(slots, table.column(GROUP).to_numpy())
-            self._count.put(slots, table.column("count").to_numpy())
-            for name, column in self._columns.items():
-                values = table.column(f"value {name}").to_numpy()
-                column.of_type(values.dtype)
-                column.put(slots, values)
+            for start in range(0, table.num_rows, _AT_ONCE):
+                self._restore(table.slice(start, _AT_ONCE))
+
+    def _restore(self, table: pa.Table) -> None:
+        names = [f"key{position}" for position in range(len(self.context.keys))]
+        lists = [values_of(table.column(name)) for name in names]
+        keys = list(zip(*lists, strict=True)) if self._has_tuples else lists[0]
+        if self._cold is not None:
+            self._cold.drop(self._whole(key) for key in keys if key not in self._slots)
+        columns = [GROUP, "count", *(f"value {name}" for name in self._columns)]
+        self._fill(self._slots_of(keys), *(table.column(name).to_numpy() for name in columns))
+        self._settle(keys)
 
     def size(self) -> int:
-        return len(self._keys)
+        return len(self._keys) + (self._cold.num_keys if self._cold else 0)
+
+    def held(self) -> Held:
+        in_memory = len(self._keys) * self._room.mean
+        return Held(in_memory, self._cold.num_bytes if self._cold else 0)
 
 
 class _Column:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eksml.streams.batch import Batch, Event
 from eksml.streams.operators.base import Context, Operator
-from eksml.streams.operators.keyed import Key, KeyedState, keys_of
+from eksml.streams.operators.key_text import Key
+from eksml.streams.operators.keyed import KeyedState, keys_of
 from eksml.streams.operators.objects import Maker, window_events
+from eksml.streams.operators.room import Held
 from eksml.streams.operators.trying import Trying
 from eksml.streams.operators.window import LATE
 from eksml.streams.watermarks import NEVER
@@ -36,7 +38,13 @@ class SessionWindows(Operator):
         super().__init__(context)
         self._gap_us = window.gap_us
         self._maker = maker
-        self._state = KeyedState(context.step, self._encode, self._decode)
+        self._state = KeyedState(
+            context.step,
+            self._encode,
+            self._decode,
+            lambda key, sessions: min(each.end for each in sessions),
+            context.state_memory,
+        )
         self._ends: list[tuple[int, int, Key]] = []
         self._turns = 0
         self._closed = NEVER
@@ -47,6 +55,7 @@ class SessionWindows(Operator):
 
         assert batch.groups is not None
         keys = list(keys_of(batch, self.context.keys))
+        self._expect(self._state.bring(keys))
         places = zip(keys, batch.times.tolist(), batch.groups.tolist(), strict=True)
         late = np.zeros(len(batch), np.bool_)
         turn = enumerate(places)
@@ -59,6 +68,7 @@ class SessionWindows(Operator):
         if late.any():
             self.context.counts.late += int(late.sum())
             await self.context.emit(batch.filter(late), LATE)
+        self._settle(keys)
 
     def _add(self, key: Key, time: int, group: int, event: Event) -> bool:
         """Put the event into its session, which may join others; False if that has ended."""
@@ -82,7 +92,28 @@ class SessionWindows(Operator):
         self._turns += 1  # keys of one end need not be comparable
         heapq.heappush(self._ends, (end, self._turns, key))
 
+    def _expect(self, keys: Iterable[Key]) -> None:
+        """Wait for the ends of sessions that have come into memory."""
+        for key in keys:
+            for each in self._state.get(key):
+                self._wait_for(each.end, key)
+
+    def _settle(self, keys: Sequence[Key]) -> None:
+        """Wait only for sessions in memory: the store on the disk knows the others."""
+        if self._state.settle(keys):
+            self._ends = [each for each in self._ends if each[-1] in self._state]
+            heapq.heapify(self._ends)
+
     async def on_watermark(self, watermark: int) -> None:
+        await self._end_until(watermark)
+        for group in self._state.groups_due(watermark):
+            keys = self._state.bring_due(group, watermark)
+            self._expect(keys)
+            await self._end_until(watermark)
+            self._settle(keys)
+        self._closed = max(self._closed, watermark)
+
+    async def _end_until(self, watermark: int) -> None:
         done = []
         while self._ends and self._ends[0][0] <= watermark:
             end, _, key = heapq.heappop(self._ends)
@@ -90,7 +121,6 @@ class SessionWindows(Operator):
                 if each.end == end:
                     done.append((key, Span(each.start, end), self._maker.result(each.aggregate)))
                     self._remove(key, each)
-        self._closed = max(self._closed, watermark)
         if done:
             await self.context.emit(window_events(self.context.keys, done))
 
@@ -107,15 +137,16 @@ class SessionWindows(Operator):
     def _decode(self, value: list[Any]) -> list[_Open]:
         return [_Open(start, end, self._maker.load(kept)) for start, end, kept in value]
 
-    def snapshot(self, full: bool) -> pa.Table | None:
+    def snapshot(self, full: bool) -> Iterable[pa.Table]:
         return self._state.snapshot(full)
 
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
         self._state.restore(tables)
         self._closed = watermark
-        for key, sessions in self._state.items():
-            for each in sessions:
-                self._wait_for(each.end, key)
+        self._expect(key for key, _ in self._state.items())
 
     def size(self) -> int:
         return len(self._state)
+
+    def held(self) -> Held:
+        return self._state.held()
