@@ -6,17 +6,21 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from aiohttp import web
 
+from eksml.observe.access_log import Access
 from eksml.serving import ModelSpec, ServeSpec, TenantSpec
 from eksml.serving.gateway import Front
 from eksml.serving.meters import NoMeters
 from eksml.serving.spec import key_hash
 
 KEY = "sk-secret"
+COMPLETIONS = "/v1/completions"
 
 
 class Models:
@@ -220,5 +224,88 @@ def test_it_is_ready_when_all_models_are() -> None:
         assert await Client(made, "GET", "/ready").all() == (200, {"status": "ok"})
         assert (await Client(made, "GET", "/pause").all())[0] == 404
         assert (await Client(made, "GET", "/v1/completions").all())[0] == 405
+
+    run(scene)
+
+
+class Told(NoMeters):
+    """Meters that remember."""
+
+    def __init__(self) -> None:
+        self.ended: list[Access] = []
+        self.refusals: list[Access] = []
+
+    def request_ended(self, access: Access) -> None:
+        self.ended.append(access)
+
+    def refused(self, access: Access) -> None:
+        self.refusals.append(access)
+
+
+def http(made: Front, key: str = KEY) -> httpx.AsyncClient:
+    headers = {"authorization": f"Bearer {key}"}
+    transport = httpx.ASGITransport(made)
+    return httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers)
+
+
+def test_files_and_batches_end_here_in_the_storage_of_their_tenant(tmp_path: Path) -> None:
+    tenants = (TenantSpec(name="ann", key_sha256=key_hash(KEY)),)
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/completions"}
+    text = json.dumps(line | {"body": {"model": "pirate", "prompt": "x"}})
+
+    async def scene(made: Front, models: Models) -> None:
+        async with http(made) as client:
+            files = {"file": ("in.jsonl", text), "purpose": (None, "batch")}
+            file = (await client.post("/v1/files", files=files)).json()
+            asked = {"input_file_id": file["id"], "completion_window": "24h"}
+            asked["endpoint"] = "/v1/completions"
+            batch = (await client.post("/v1/batches", json=asked)).json()
+            assert (batch["status"], batch["model"]) == ("validating", "pirate")
+            assert (await client.get("/v1/batches")).json()["data"] == [batch]
+        assert (tmp_path / "tenants/ann/batches" / batch["id"]).is_dir()
+        marks = [json.loads(mark.read_text()) for mark in (tmp_path / "open").iterdir()]
+        assert marks == [{"tenant": "ann", "model": "pirate"}]
+        assert not models.asked
+
+    run(scene, tenants=tenants, batches=str(tmp_path))
+
+
+def test_there_are_no_files_where_there_is_no_folder_for_them() -> None:
+    async def scene(made: Front, _: Models) -> None:
+        async with http(made) as client:
+            assert (await client.get("/v1/files")).status_code == 404
+
+    run(scene)
+
+
+def test_each_request_is_counted_where_it_ends() -> None:
+    told = Told()
+    tenants = (TenantSpec(name="ann", key_sha256=key_hash(KEY)),)
+
+    async def scene(made: Front, models: Models) -> None:
+        async with http(made) as client:
+            asked = {"model": "one", "prompt": "x"}
+            answer = await client.post(COMPLETIONS, json=asked, headers={"x-request-id": "mine"})
+            assert answer.json() == {"by": "one"}
+            await client.post(COMPLETIONS, json=asked | {"model": "three"})
+            await client.get("/v1/models")
+            await client.post(COMPLETIONS, json=asked, headers={"authorization": "Bearer x"})
+        [(_, _, headers)] = models.asked
+        assert headers["x-request-id"] == "mine"  # in the model's log, too
+
+    run(scene, meters=told, tenants=tenants)
+    assert [(each.route, each.tenant) for each in told.ended] == [("/v1/models", "ann")]
+    assert [(each.error, each.tenant) for each in told.refusals] == [
+        ("model_not_found", "ann"),
+        ("invalid_api_key", ""),
+    ]
+
+
+def test_its_metrics_are_its_own() -> None:
+    async def scene(made: Front, models: Models) -> None:
+        async with http(made) as client:
+            page = (await client.get("/metrics")).text
+        assert "process_cpu_seconds_total" in page
+        assert not models.asked
 
     run(scene)
