@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import tempfile
-from datetime import UTC
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
