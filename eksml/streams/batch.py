@@ -68,7 +68,7 @@ class Batch:
         """The events as dictionaries; not to be changed."""
         if self._rows is None:
             assert self._columns is not None
-            self._rows = rows_of(self._columns)
+            self._rows = self._columns.to_pylist()
         return self._rows
 
     def column(self, name: str) -> pa.Array:
@@ -169,26 +169,6 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
         names = dict.fromkeys(name for row in rows for name in row)
         arrays = [array([row.get(name) for row in rows], name) for name in names]
     return pa.RecordBatch.from_arrays(arrays, names=list(names))
-
-
-def rows_of(columns: pa.RecordBatch) -> list[Event]:
-    """Arrow columns as dictionaries."""
-    names = columns.schema.names
-    if not names:
-        return [{} for _ in range(columns.num_rows)]
-    lists = [values_of(column) for column in columns.columns]
-    return [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
-
-
-def values_of(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """A column's values as Python has them."""
-    import pyarrow as pa
-
-    kind = column.type
-    plain = (pa.types.is_integer(kind) or pa.types.is_float64(kind)) and not column.null_count
-    # numpy takes a tenth of the time
-    values: list[Any] = column.to_numpy().tolist() if plain else column.to_pylist()
-    return values
 
 
 def array(values: Sequence[Any], name: str) -> pa.Array:

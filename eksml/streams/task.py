@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -133,6 +134,7 @@ class Task:
         """Take up the state, and finish what a checkpoint left to be committed.
 
         ``common`` are the fields of :class:`Assignment` that all tasks share."""
+        self._collect()
         self._assignment = assignment = Assignment(stage=stage, index=index, **common.open())
         self._keep_logs(assignment)
         wiring = Wiring(assignment, peers, self._lock, self._fail)
@@ -145,6 +147,17 @@ class Task:
             tokens = restored.prepared.get(name, []) if first else []
             for token in tokens[assignment.index :: assignment.plan.parallelism]:
                 await sink.writer.commit(restored.epoch, token)
+        self._freeze()
+
+    def _collect(self) -> None:
+        """Let go of what was here before this incarnation, before its state takes more room."""
+        gc.unfreeze()
+        gc.collect()
+
+    def _freeze(self) -> None:
+        """Spare the collector of garbage what stays: it would go through all modules and all state
+        again and again, which takes a third of the time where events are Python objects."""
+        gc.freeze()
 
     def _keep_logs(self, place: Assignment) -> None:
         """Copy what users' functions print into the run's logs."""

@@ -72,10 +72,16 @@ class Unpacked(NamedTuple):
 
 
 class Quiet(Task):
-    """A task that leaves what it prints where it is: each log has a thread, and there are thousands
-    of tasks."""
+    """A task that leaves what it prints where it is, and the process's garbage: each log has a
+    thread, and there are thousands of tasks."""
 
     def _keep_logs(self, place: object) -> None:
+        pass
+
+    def _collect(self) -> None:
+        pass
+
+    def _freeze(self) -> None:
         pass
 
 

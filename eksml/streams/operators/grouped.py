@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eksml.streams.batch import values_of
-
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -87,7 +85,7 @@ def encode(columns: list[pa.Array]) -> tuple[np.ndarray, list[Any]]:
 
     if len(columns) == 1:
         encoded = _plain(columns[0]).dictionary_encode()
-        return encoded.indices.to_numpy(), values_of(encoded.dictionary)
+        return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
     parts = [encode([column]) for column in columns]
     mixed, keys = parts[0][0].astype(np.int64), [(key,) for key in parts[0][1]]
     for codes, values in parts[1:]:

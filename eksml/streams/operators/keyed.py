@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eksml.errors import UnsupportedState
-from eksml.streams.batch import Batch, Event, array, values_of
+from eksml.streams.batch import Batch, Event, array
 from eksml.streams.operators.aggregates import GROUP
 from eksml.streams.operators.cold import ColdKeys, Row
 from eksml.streams.operators.key_text import Key
@@ -204,10 +204,10 @@ class KeyedState:
 
     def _restore(self, table: pa.Table) -> None:
         names = [name for name in table.schema.names if name.startswith("key")]
-        keys = list(zip(*(values_of(table.column(name)) for name in names), strict=True))
+        keys = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
         if self._cold is not None:
             self._cold.drop(key for key in keys if key not in self._values)
-        groups = values_of(table.column(GROUP))
+        groups = table.column(GROUP).to_pylist()
         texts = table.column(_VALUE).to_pylist()
         for key, group, text in zip(keys, groups, texts, strict=True):
             if text is None:
@@ -235,4 +235,4 @@ def keys_of(batch: Batch, names: tuple[str, ...]) -> Iterator[Key]:
             [name] = names
             return ((row[name],) for row in batch.rows)
         return (tuple(row[name] for name in names) for row in batch.rows)
-    return zip(*(values_of(batch.column(name)) for name in names), strict=True)
+    return zip(*(batch.column(name).to_pylist() for name in names), strict=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eksml.errors import CallError
-from eksml.streams.batch import Batch, array, values_of
+from eksml.streams.batch import Batch, array
 from eksml.streams.operators.aggregates import GROUP, Aggregate
 from eksml.streams.operators.base import Context, Operator
 from eksml.streams.operators.cold import ColdKeys, Row
@@ -232,7 +232,7 @@ class RunningAggregates(Operator):
 
     def _restore(self, table: pa.Table) -> None:
         names = [f"key{position}" for position in range(len(self.context.keys))]
-        lists = [values_of(table.column(name)) for name in names]
+        lists = [table.column(name).to_pylist() for name in names]
         keys = list(zip(*lists, strict=True)) if self._has_tuples else lists[0]
         if self._cold is not None:
             self._cold.drop(self._whole(key) for key in keys if key not in self._slots)
