@@ -223,7 +223,8 @@ def _table(keys: Sequence[Key], groups: Sequence[int], texts: Sequence[str | Non
     import pyarrow as pa
 
     columns = {GROUP: pa.array(groups, pa.uint8())}
-    for position, values in enumerate(zip(*keys, strict=True)):
+    for position in range(len(keys[0])):  # not by zip, for which each key is an argument
+        values = [key[position] for key in keys]
         columns[f"key{position}"] = array(values, f"key{position}")
     return pa.table({**columns, _VALUE: pa.array(texts, pa.large_string())})
 

@@ -154,7 +154,7 @@ class RunningAggregates(Operator):
         for start in range(0, num_gone, _AT_ONCE):
             self._put_away(order[start : min(num_gone, start + _AT_ONCE)])
         stay = np.sort(order[num_gone:])
-        self._keys = [self._keys[slot] for slot in stay.tolist()]
+        self._keys = self._keys_at(stay)
         self._slots = {key: slot for slot, key in enumerate(self._keys)}
         for column in self._all_columns:
             column.values = column.values[stay]
@@ -166,7 +166,7 @@ class RunningAggregates(Operator):
         changed = self._changed.at(slots).tolist()
         lists = [each.at(slots).tolist() for each in (self._count, *self._columns.values())]
         values = map(json.dumps, zip(*lists, strict=True))
-        keys = [self._whole(self._keys[slot]) for slot in slots.tolist()]
+        keys = map(self._whole, self._keys_at(slots))
         rows = zip(keys, groups, values, changed, strict=True)
         self._cold.put(Row(key, group, text, None, bool(new)) for key, group, text, new in rows)
 
@@ -201,25 +201,39 @@ class RunningAggregates(Operator):
         changed = self._changed.values[:size].astype(np.bool_)
         self._changed.values[:] = 0
         slots = np.arange(size) if full else np.flatnonzero(changed)
-        keys = [self._whole(self._keys[slot]) for slot in slots.tolist()]
-        lists = [each.at(slots) for each in (self._count, *self._columns.values())]
-        hot = [self._table(keys, self._groups.at(slots), lists)] if len(slots) else []
+        hot = [self._hot(slots)] if len(slots) else []
         if self._cold is None:
             return hot
         return itertools.chain(map(self._table_of, self._cold.frozen(full)), hot)
 
+    def _hot(self, slots: np.ndarray) -> pa.Table:
+        keys = self._keys if len(slots) == len(self._keys) else self._keys_at(slots)
+        parts = self._parts(keys) if self._has_tuples else [keys]
+        lists = [each.at(slots) for each in (self._count, *self._columns.values())]
+        return self._table(parts, self._groups.at(slots), lists)
+
+    def _keys_at(self, slots: np.ndarray) -> list[Any]:
+        return [self._keys[slot] for slot in slots.tolist()]
+
     def _table_of(self, rows: Sequence[Row]) -> pa.Table:
         values = zip(*(json.loads(row.value) for row in rows), strict=True)
-        return self._table([row.key for row in rows], [row.group for row in rows], list(values))
+        parts = self._parts([row.key for row in rows])
+        return self._table(parts, [row.group for row in rows], list(values))
 
-    def _table(self, keys: Sequence[Key], groups: Any, values: Sequence[Any]) -> pa.Table:
-        """``values`` are the counts, and the values of each aggregate."""
+    def _parts(self, keys: Sequence[Key]) -> list[list[Any]]:
+        """The key columns: not by zip, for which each of the many keys is an argument."""
+        return [[key[position] for key in keys] for position in range(len(self.context.keys))]
+
+    def _table(
+        self, parts: Sequence[Sequence[Any]], groups: Any, values: Sequence[Any]
+    ) -> pa.Table:
+        """Of keys by their parts; ``values`` are the counts, and the values of each aggregate."""
         import numpy as np
         import pyarrow as pa
 
         columns = {GROUP: pa.array(np.asarray(groups, np.uint8))}
-        for position, parts in enumerate(zip(*keys, strict=True)):
-            columns[f"key{position}"] = array(parts, f"key{position}")
+        for position, part in enumerate(parts):
+            columns[f"key{position}"] = array(part, f"key{position}")
         names = ("count", *(f"value {name}" for name in self._columns))
         for name, given in zip(names, values, strict=True):
             columns[name] = pa.array(np.asarray(given))
