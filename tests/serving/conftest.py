@@ -43,10 +43,16 @@ def served_model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelS
 
 
 @pytest.fixture(scope="session")
-def endpoint(embedded_ray: None, served_model: ModelSpec) -> Iterator[Endpoint]:
+def serve_port() -> int:
+    """Of the one Serve that all endpoints of this session share."""
+    [port] = free_ports(1)
+    return port
+
+
+@pytest.fixture(scope="session")
+def endpoint(embedded_ray: None, served_model: ModelSpec, serve_port: int) -> Iterator[Endpoint]:
     """The model on the Ray of the tests, behind Serve."""
     from eksml.serving.verb import serve
 
-    [port] = free_ports(1)
-    with serve(served_model, port=port, name="tests", timeout_s=300) as running:
+    with serve(served_model, port=serve_port, name="tests", timeout_s=300) as running:
         yield running
