@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from eksml.errors import ClusterError, ClusterNotUp
 from eksml.serving.environment import has_haproxy, serve_environment
@@ -41,6 +41,9 @@ class Stage(Protocol):
     def deploy(self, parts: Sequence[Part]) -> None:
         """Start or change these applications; returns before they run.
 
+        One that runs already and is the same goes on as it is. All replicas of one that changed
+        are replaced.
+
         Raises:
             InvalidSpec, ClusterError: They were refused.
         """
@@ -53,7 +56,13 @@ class Stage(Protocol):
 
 
 class Here:
-    """The Ray of this process, which ``runs.connect`` has connected it with."""
+    """The Ray of this process, which ``runs.connect`` has connected it with.
+
+    Serve's Python API takes any application that is deployed again for a new one, and replaces its
+    replicas. So this process remembers what it deployed, and when.
+    """
+
+    _deployed: ClassVar[dict[str, tuple[Part, float]]] = {}
 
     def __init__(self, port: int) -> None:
         self.origin = f"http://127.0.0.1:{port}"
@@ -65,7 +74,10 @@ class Here:
 
         from eksml.backends.ports import free_ports
 
-        built = [serve.RunTarget(part.build(), part.name, part.route) for part in parts]
+        new = [part for part in parts if not self._runs(part)]
+        if not new:
+            return
+        built = [serve.RunTarget(part.build(), part.name, part.route) for part in new]
         environment = serve_environment(free_ports(3)) if has_haproxy() else {}
         serve.start(
             proxy_location="HeadOnly",  # all nodes of a local cluster share the port
@@ -76,6 +88,17 @@ class Here:
         serve.run_many(
             built, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
         )
+        found = serve.status().applications
+        for part in new:
+            self._deployed[part.name] = part, found[part.name].last_deployed_time_s
+
+    def _runs(self, part: Part) -> bool:
+        from ray import serve
+
+        app = serve.status().applications.get(part.name)
+        if app is None or app.status in ("DEPLOY_FAILED", "DELETING"):
+            return False
+        return self._deployed.get(part.name) == (part, app.last_deployed_time_s)
 
     def states(self) -> dict[str, AppState]:
         """As ``Stage`` says."""
