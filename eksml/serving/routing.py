@@ -18,6 +18,8 @@ the next requests.
 
 It holds for all that one Serve serves, since HAProxy takes it from Serve's environment alone.
 Without HAProxy, Serve's own proxy gives a request to one of two replicas, whichever has less to do.
+Ray's own router by prefixes, ``PrefixCacheAffinityRouter``, keeps a tree of all prompts; it works
+in a Serve handle, and so needs one more process in Python on the way of each request.
 """
 
 from __future__ import annotations
