@@ -10,6 +10,7 @@ from typing import Any
 BLOCK_ROWS = 64
 """Lines that are answered, written and committed together."""
 _BOM = b"\xef\xbb\xbf"
+"""Some editors begin a file with it; of files that were put together, it begins any line."""
 _CUSTOM_ID_CHARS = 512
 
 
@@ -89,7 +90,7 @@ def lines_of(chunks: Iterable[bytes | bytearray], most_bytes: int) -> Iterator[L
 def _line(number: int, start: int, stop: int, text: bytearray, most_bytes: int) -> Iterator[Line]:
     if len(text) > most_bytes:
         raise LineTooLong(number)
-    plain = bytes(text).removeprefix(_BOM) if number == 1 else bytes(text)
+    plain = bytes(text).removeprefix(_BOM)
     if plain.strip():
         yield Line(number, start, stop, plain)
 
