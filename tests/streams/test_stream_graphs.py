@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -73,6 +74,17 @@ def test_steps_that_stand_in_the_wrong_place_are_told():
         *("with_time.input", "after.input", "alone.input", "late.side", "join.input"),
         *("reduce.input", "name", "graph"),
     }
+
+
+@pytest.mark.parametrize("name", ["fraud@production", "s3://bucket/model", Path("/models/fraud")])
+def test_a_model_by_name_is_refused_with_what_can_be_given_instead(name):
+    graph = streams.items([{"a": 1}]).infer(name).to(SINK)
+    with pytest.raises(InvalidSpec) as caught:
+        checked(graph)
+    [problem] = caught.value.problems
+    assert problem.path == "infer.model"
+    for way in ("a class that loads", "streams.served(", "streams.endpoint("):
+        assert way in problem.remedy
 
 
 def test_an_aggregate_that_would_hide_a_key_or_a_bound_is_refused():

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from eksml.errors import Problem
@@ -39,7 +40,15 @@ class Infer(Spec):
     columns: Form = True
 
     def problems(self) -> Iterator[Problem]:
-        yield from function_problems("model", self.model, self.columns)
+        if isinstance(self.model, str | PurePath):
+            yield Problem(
+                "model",
+                f"{str(self.model)!r:.60} is a name, and streams know no models by name.",
+                "Give a function; a class that loads the model from a folder or s3:// URI when it "
+                'is made; streams.served("app") for one on Ray Serve; or streams.endpoint(url).',
+            )
+        else:
+            yield from function_problems("model", self.model, self.columns)
         yield from duration_problems("wait", self.wait, positive=False)
         for name in ("batch", "replicas"):
             value = getattr(self, name)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _PARTS = 8
 """In so many parts of the memory what lies on the disk is worked on."""
+_LOOK = 16
+"""Of so many tables one is asked for its bytes."""
 
 
 class Panes:
@@ -43,8 +45,10 @@ class Panes:
         self._part_bytes = None if memory is None else max(1, memory // _PARTS)
         self._piles: dict[int, Pile] = {}
         self._fresh: list[pa.Table] = []
-        self._in_memory = 0
+        self._in_memory = 0.0
         """Bytes; too many rather than too few."""
+        self._row_bytes = 0.0
+        self._turn = 0
         self.closed = NEVER
         """Windows that end until then have been given out."""
 
@@ -93,7 +97,11 @@ class Panes:
         """
         if self._memory is None:
             return
-        self._in_memory += 2 * table.nbytes  # in its panes, and as what is fresh
+        if not self._turn % _LOOK:
+            self._row_bytes = table.nbytes / table.num_rows
+        self._turn += 1
+        # In its panes, and as what is fresh
+        self._in_memory += 2 * self._row_bytes * table.num_rows
         if self._in_memory <= self._memory:
             return
         self._in_memory = self.held().memory
@@ -108,7 +116,7 @@ class Panes:
         if self._fresh:
             fresh = concat_tables(self._fresh)
             self._fresh = _moved([self._compact(fresh) if self._compact else fresh])
-        self._in_memory = 0
+        self._in_memory = 0.0
 
     def due(self, watermark: int) -> Iterable[tuple[Span, pa.Table]]:
         """Windows that have ended since the last call, with all their rows, oldest first: in parts,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
-
-T = TypeVar("T")
+from typing import Any, NamedTuple
 
 _SAMPLE = 16
 _SAMPLES = 256
@@ -32,6 +30,8 @@ class Room:
         self._limit = limit
         self._weigh = weigh
         self._weights: deque[int] = deque(maxlen=_SAMPLES)
+        self.mean = _ENTRY_BYTES
+        """Bytes of a key."""
         self._unseen = _EVERY
 
     def too_many(self, count: int, events: Sequence[Any]) -> int:
@@ -42,19 +42,15 @@ class Room:
         self._unseen += len(events)
         if self._unseen >= _EVERY:
             self._unseen = 0
-            self.look(events)
+            self._look(events)
         most = self._limit // self.mean
         return 0 if count <= most else count - most // 2
 
-    def look(self, keys: Sequence[Any]) -> None:
-        """Weigh a few of these keys, evenly picked."""
+    def _look(self, keys: Sequence[Any]) -> None:
+        """Weigh a few of these keys, evenly picked; there are some."""
         picked = keys[:: max(1, len(keys) // _SAMPLE)]
         self._weights.extend(_ENTRY_BYTES + self._weigh(key) for key in picked)
-
-    @property
-    def mean(self) -> int:
-        """Bytes of a key."""
-        return sum(self._weights) // len(self._weights) if self._weights else _ENTRY_BYTES
+        self.mean = sum(self._weights) // len(self._weights)
 
 
 def weight(value: Any) -> int:
