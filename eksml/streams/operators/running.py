@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eksml.errors import CallError
-from eksml.streams.batch import Batch, array
-from eksml.streams.operators.aggregates import GROUP, Aggregate
+from eksml.streams.batch import Batch
+from eksml.streams.operators.aggregates import Aggregate
 from eksml.streams.operators.base import Context, Operator
-from eksml.streams.operators.cold import ColdKeys, Row
 from eksml.streams.operators.grouped import Grouped, encode
-from eksml.streams.operators.key_text import Key
-from eksml.streams.operators.room import Held, Room, weight
+from eksml.streams.operators.room import Held
+from eksml.streams.operators.slots import Slots
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-_FIRST_ROOM = 1024
-_AT_ONCE = 10_000
-"""Keys that go to the disk, or come from a checkpoint, in one go."""
-
 
 class RunningAggregates(Operator):
-    """State: for each key a row in arrays, one array for each number that is kept. Keys that have
-    not changed for longest go to the disk when there is no room for all of them.
+    """State: for each key what is kept of each aggregate.
 
     ``first`` and ``last`` go by order of arrival here.
     """
@@ -35,34 +27,28 @@ class RunningAggregates(Operator):
     def __init__(self, aggregates: Sequence[Aggregate], context: Context) -> None:
         super().__init__(context)
         self._aggregates = aggregates
-        self._slots: dict[Any, int] = {}
-        self._keys: list[Any] = []
-        self._groups = _Column()
-        self._count = _Column()
-        self._columns = {each.name: _Column() for each in aggregates}
-        self._changed = _Column()
-        row_bytes = 8 * (3 + len(aggregates))
-        self._room = Room(context.state_memory, lambda key: row_bytes + weight(key))
-        self._cold: ColdKeys | None = None
+        names = [each.name for each in aggregates]
+        self._slots = Slots(names, len(context.keys), context.state_memory)
 
     async def process(self, batch: Batch, side: int) -> None:
         batch = await self._without_nulls(batch)
         if not len(batch):
             return
         codes, keys = encode([batch.column(name) for name in self.context.keys])
-        slots = self._place(batch, codes, keys)
+        assert batch.groups is not None
+        slots = self._slots.place(keys, codes, batch.groups)
         grouped = Grouped(codes, slots)
-        before = self._count.at(slots)
+        before = self._slots.count.at(slots)
         columns = batch.columns
         for each in self._aggregates:
             values = self._running(each, batch, grouped, before)
             if each.name in columns.schema.names:
                 columns = columns.drop_columns([each.name])
             columns = columns.append_column(each.name, values)
-        self._count.put(slots, before + grouped.sizes)
-        self._changed.put(slots, True)
+        self._slots.count.put(slots, before + grouped.sizes)
+        self._slots.changed(slots)
         await self.context.emit(batch.with_columns(columns))
-        self._settle(keys)
+        self._slots.settle(keys)
 
     async def _without_nulls(self, batch: Batch) -> Batch:
         import numpy as np
@@ -79,105 +65,6 @@ class RunningAggregates(Operator):
             await self.context.reject(batch.filter(~good), error)
         return batch.filter(good)
 
-    def _place(self, batch: Batch, codes: np.ndarray, keys: list[Any]) -> np.ndarray:
-        """The slot of each of these keys, which are those of the batch by their codes."""
-        import numpy as np
-
-        if self._cold is not None:
-            self._bring(self._cold, [key for key in keys if key not in self._slots])
-        before = len(self._keys)
-        found = self._slots
-        known: list[Any] = list(map(found.get, keys))
-        if None in known:
-            for index, key in enumerate(keys):
-                if known[index] is None:
-                    known[index] = found[key] = len(found)
-                    self._keys.append(key)
-        slots = np.array(known, np.int64)
-        if len(self._keys) > before:
-            assert batch.groups is not None
-            groups = np.empty(len(keys), np.uint8)
-            groups[codes] = batch.groups
-            self._grow(len(self._keys))
-            self._groups.put(slots, groups)
-        return slots
-
-    def _bring(self, cold: ColdKeys, keys: list[Any]) -> None:
-        """Have those of the keys in memory that lie on the disk."""
-        rows = cold.take([self._whole(key) for key in keys])
-        if not rows:
-            return
-        slots = self._slots_of([row.key if self._has_tuples else row.key[0] for row in rows])
-        values = zip(*(json.loads(row.value) for row in rows), strict=True)
-        self._fill(slots, [row.group for row in rows], *values)
-        self._changed.put(slots, [row.fresh for row in rows])
-
-    @property
-    def _has_tuples(self) -> bool:
-        """Whether a key is a tuple here, and not a bare value."""
-        return len(self.context.keys) > 1
-
-    def _whole(self, key: Any) -> Key:
-        return key if self._has_tuples else (key,)
-
-    def _slots_of(self, keys: Sequence[Any]) -> np.ndarray:
-        """The slots of keys; new ones where they have none."""
-        import numpy as np
-
-        for key in keys:
-            if key not in self._slots:
-                self._slots[key] = len(self._slots)
-                self._keys.append(key)
-        self._grow(len(self._keys))
-        return np.fromiter((self._slots[key] for key in keys), np.int64, len(keys))
-
-    def _fill(self, slots: np.ndarray, groups: Any, count: Any, *values: Any) -> None:
-        """Set what is kept in these slots."""
-        import numpy as np
-
-        self._groups.put(slots, groups)
-        self._count.put(slots, count)
-        for column, given in zip(self._columns.values(), values, strict=True):
-            numbers = np.asarray(given)
-            column.of_type(numbers.dtype)
-            column.put(slots, numbers)
-
-    def _settle(self, keys: Sequence[Any]) -> None:
-        """After events with these keys: move to the disk what has no room."""
-        import numpy as np
-
-        num_gone = self._room.too_many(len(self._keys), keys)
-        if not num_gone:
-            return
-        changed = self._changed.values[: len(self._keys)].astype(np.bool_)
-        order = np.argsort(changed, kind="stable")  # those that rest come first
-        for start in range(0, num_gone, _AT_ONCE):
-            self._put_away(order[start : min(num_gone, start + _AT_ONCE)])
-        stay = np.sort(order[num_gone:])
-        self._keys = self._keys_at(stay)
-        self._slots = {key: slot for slot, key in enumerate(self._keys)}
-        for column in self._all_columns:
-            column.values = column.values[stay]
-
-    def _put_away(self, slots: np.ndarray) -> None:
-        if self._cold is None:
-            self._cold = ColdKeys()
-        groups = self._groups.at(slots).tolist()
-        changed = self._changed.at(slots).tolist()
-        lists = [each.at(slots).tolist() for each in (self._count, *self._columns.values())]
-        values = map(json.dumps, zip(*lists, strict=True))
-        keys = map(self._whole, self._keys_at(slots))
-        rows = zip(keys, groups, values, changed, strict=True)
-        self._cold.put(Row(key, group, text, None, bool(new)) for key, group, text, new in rows)
-
-    @property
-    def _all_columns(self) -> list[_Column]:
-        return [self._groups, self._count, self._changed, *self._columns.values()]
-
-    def _grow(self, size: int) -> None:
-        for column in self._all_columns:
-            column.grow(size)
-
     def _running(
         self, each: Aggregate, batch: Batch, grouped: Grouped, before: np.ndarray
     ) -> pa.Array:
@@ -188,109 +75,23 @@ class RunningAggregates(Operator):
             return pa.array(grouped.counts(before))
         assert each.column is not None
         values = _numbers(batch.column(each.column), each)
-        state = self._columns[each.name]
+        state = self._slots.columns[each.name]
         state.of_type(values.dtype)
         running = grouped.running(each.function, values, state.at(grouped.slots), before > 0)
         state.put(grouped.slots, running[grouped.last])
         return pa.array(running / grouped.counts(before) if each.function == "mean" else running)
 
     def snapshot(self, full: bool) -> Iterable[pa.Table]:
-        import numpy as np
-
-        size = len(self._keys)
-        changed = self._changed.values[:size].astype(np.bool_)
-        self._changed.values[:] = 0
-        slots = np.arange(size) if full else np.flatnonzero(changed)
-        hot = [self._hot(slots)] if len(slots) else []
-        if self._cold is None:
-            return hot
-        return itertools.chain(map(self._table_of, self._cold.frozen(full)), hot)
-
-    def _hot(self, slots: np.ndarray) -> pa.Table:
-        keys = self._keys if len(slots) == len(self._keys) else self._keys_at(slots)
-        parts = self._parts(keys) if self._has_tuples else [keys]
-        lists = [each.at(slots) for each in (self._count, *self._columns.values())]
-        return self._table(parts, self._groups.at(slots), lists)
-
-    def _keys_at(self, slots: np.ndarray) -> list[Any]:
-        return [self._keys[slot] for slot in slots.tolist()]
-
-    def _table_of(self, rows: Sequence[Row]) -> pa.Table:
-        values = zip(*(json.loads(row.value) for row in rows), strict=True)
-        parts = self._parts([row.key for row in rows])
-        return self._table(parts, [row.group for row in rows], list(values))
-
-    def _parts(self, keys: Sequence[Key]) -> list[list[Any]]:
-        """The key columns: not by zip, for which each of the many keys is an argument."""
-        return [[key[position] for key in keys] for position in range(len(self.context.keys))]
-
-    def _table(
-        self, parts: Sequence[Sequence[Any]], groups: Any, values: Sequence[Any]
-    ) -> pa.Table:
-        """Of keys by their parts; ``values`` are the counts, and the values of each aggregate."""
-        import numpy as np
-        import pyarrow as pa
-
-        columns = {GROUP: pa.array(np.asarray(groups, np.uint8))}
-        for position, part in enumerate(parts):
-            columns[f"key{position}"] = array(part, f"key{position}")
-        names = ("count", *(f"value {name}" for name in self._columns))
-        for name, given in zip(names, values, strict=True):
-            columns[name] = pa.array(np.asarray(given))
-        return pa.table(columns)
+        return self._slots.snapshot(full)
 
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
-        for table in tables:
-            for start in range(0, table.num_rows, _AT_ONCE):
-                self._restore(table.slice(start, _AT_ONCE))
-
-    def _restore(self, table: pa.Table) -> None:
-        names = [f"key{position}" for position in range(len(self.context.keys))]
-        lists = [table.column(name).to_pylist() for name in names]
-        keys = list(zip(*lists, strict=True)) if self._has_tuples else lists[0]
-        if self._cold is not None:
-            self._cold.drop(self._whole(key) for key in keys if key not in self._slots)
-        columns = [GROUP, "count", *(f"value {name}" for name in self._columns)]
-        self._fill(self._slots_of(keys), *(table.column(name).to_numpy() for name in columns))
-        self._settle(keys)
+        self._slots.restore(tables)
 
     def size(self) -> int:
-        return len(self._keys) + (self._cold.num_keys if self._cold else 0)
+        return len(self._slots)
 
     def held(self) -> Held:
-        in_memory = len(self._keys) * self._room.mean
-        return Held(in_memory, self._cold.num_bytes if self._cold else 0)
-
-
-class _Column:
-    """An array that grows, and takes a wider type when it has to."""
-
-    def __init__(self) -> None:
-        import numpy as np
-
-        self.values = np.zeros(_FIRST_ROOM, np.int64)
-
-    def grow(self, size: int) -> None:
-        import numpy as np
-
-        if size > len(self.values):
-            room = np.zeros(max(size, 2 * len(self.values)), self.values.dtype)
-            room[: len(self.values)] = self.values
-            self.values = room
-
-    def of_type(self, dtype: np.dtype[Any]) -> None:
-        import numpy as np
-
-        wider = np.promote_types(self.values.dtype, dtype)
-        if wider != self.values.dtype:
-            self.values = self.values.astype(wider)
-
-    def at(self, slots: np.ndarray) -> np.ndarray:
-        found: np.ndarray = self.values[slots]
-        return found
-
-    def put(self, slots: np.ndarray, values: Any) -> None:
-        self.values[slots] = values
+        return self._slots.held()
 
 
 def _numbers(column: pa.Array, each: Aggregate) -> np.ndarray:
