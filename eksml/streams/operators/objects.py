@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from eksml.errors import CallError
 from eksml.streams.batch import Batch, Event
-from eksml.streams.operators.aggregates import Accumulator, Aggregate
 from eksml.streams.operators.base import Context, Operator
 from eksml.streams.operators.columnar import sort_out_late
 from eksml.streams.operators.key_text import Key
 from eksml.streams.operators.keyed import KeyedState, keys_of
+from eksml.streams.operators.makers import Maker
 from eksml.streams.operators.room import Held
 from eksml.streams.operators.trying import Trying
 from eksml.streams.watermarks import NEVER
@@ -20,77 +19,6 @@ from eksml.streams.windows import Sliding, Span
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-
-
-class Maker(Protocol):
-    """How aggregates of one key are made, fed, merged and read. Their attributes are JSON."""
-
-    def new(self) -> Any: ...
-
-    def add(self, aggregate: Any, event: Event, time: int) -> None: ...
-
-    def merge(self, aggregate: Any, other: Any) -> None:
-        """Take ``other`` in, without changing it."""
-
-    def result(self, aggregate: Any) -> Mapping[str, Any]: ...
-
-    def load(self, attributes: dict[str, Any]) -> Any: ...
-
-
-class ClassMaker:
-    """Of a class of the user's."""
-
-    def __init__(self, kind: type, step: str) -> None:
-        self._kind = kind
-        self._step = step
-
-    def new(self) -> Any:
-        return self._kind()
-
-    def add(self, aggregate: Any, event: Event, time: int) -> None:
-        aggregate.add(event)
-
-    def merge(self, aggregate: Any, other: Any) -> None:
-        aggregate.merge(other)
-
-    def result(self, aggregate: Any) -> Mapping[str, Any]:
-        value = aggregate.result()
-        if not isinstance(value, Mapping):
-            raise CallError(
-                f"{self._step}: {self._kind.__name__}.result() returned {type(value).__name__}; "
-                "it has to return a dictionary."
-            )
-        return value
-
-    def load(self, attributes: dict[str, Any]) -> Any:
-        aggregate: Any = object.__new__(self._kind)
-        vars(aggregate).update(attributes)
-        return aggregate
-
-
-class ValuesMaker:
-    """Of built-in aggregates."""
-
-    def __init__(self, aggregates: Sequence[Aggregate]) -> None:
-        self._aggregates = aggregates
-
-    def new(self) -> Any:
-        return Accumulator(self._aggregates)
-
-    def add(self, aggregate: Any, event: Event, time: int) -> None:
-        aggregate.add(event, time, self._aggregates)
-
-    def merge(self, aggregate: Any, other: Any) -> None:
-        aggregate.merge(other, self._aggregates)
-
-    def result(self, aggregate: Any) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = aggregate.results(self._aggregates)
-        return found
-
-    def load(self, attributes: dict[str, Any]) -> Any:
-        aggregate = Accumulator(())
-        vars(aggregate).update(attributes)
-        return aggregate
 
 
 class ObjectWindows(Operator):

@@ -11,7 +11,8 @@ from eksml.streams.batch import Batch, Event
 from eksml.streams.operators.base import Context, Operator
 from eksml.streams.operators.key_text import Key
 from eksml.streams.operators.keyed import KeyedState, keys_of
-from eksml.streams.operators.objects import Maker, window_events
+from eksml.streams.operators.makers import Maker
+from eksml.streams.operators.objects import window_events
 from eksml.streams.operators.room import Held
 from eksml.streams.operators.trying import Trying
 from eksml.streams.operators.window import LATE

@@ -59,7 +59,8 @@ class Window(Spec):
 
     def make(self, context: Context) -> Operator:
         from eksml.streams.operators.columnar import ColumnarWindows
-        from eksml.streams.operators.objects import ClassMaker, ObjectWindows, ValuesMaker
+        from eksml.streams.operators.makers import ClassMaker, ValuesMaker
+        from eksml.streams.operators.objects import ObjectWindows
         from eksml.streams.operators.sessions import SessionWindows
 
         lateness_us = micros(self.allowed_lateness)
