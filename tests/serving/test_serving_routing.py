@@ -235,6 +235,15 @@ def test_a_request_that_its_replica_breaks_off_is_asked_of_another_one(
     assert not found[1]
 
 
+def test_beginnings_of_a_replica_that_is_gone_are_asked_of_others(
+    replicas: Replicas, dice: random.Random, tmp_path: Path
+) -> None:
+    [nobody] = free_ports(1)
+    with proxy([nobody, *replicas.ports[:2]], tmp_path) as url:
+        found = Counter(met(url, [chat(words(dice, 100)) for _ in range(50)]))
+    assert set(found) == {0, 1}
+
+
 def test_a_new_replica_takes_its_share_and_no_other_beginning_moves(
     url: str, replicas: Replicas, dice: random.Random, tmp_path: Path
 ) -> None:
