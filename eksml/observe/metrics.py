@@ -136,7 +136,20 @@ LAG = Metric(
     "eksml_stream_lag_s", "gauge", "How far event time at a step lies behind the clock.", _OF_A_STEP
 )
 
-STREAMS = (EVENTS_IN, EVENTS_OUT, LATE, DEAD, LAG)
+STATE = Metric(
+    "eksml_stream_state_bytes",
+    "gauge",
+    "Bytes of memory that the state of a step takes, about.",
+    _OF_A_STEP,
+)
+STATE_ON_DISK = Metric(
+    "eksml_stream_disk_bytes",
+    "gauge",
+    "Bytes of the local disk that the state of a step takes.",
+    _OF_A_STEP,
+)
+
+STREAMS = (EVENTS_IN, EVENTS_OUT, LATE, DEAD, LAG, STATE, STATE_ON_DISK)
 """What a stream tells of its steps. They are gauges, since a restart may set counts back."""
 
 _OF_AN_ENGINE = ("model_name", "engine")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _CACHE_KIB = 32 << 10
 _AT_ONCE = 1_000
 """Keys that are named in one statement."""
-_PART_BYTES = 64 << 20
+_PART_BYTES = 32 << 20
 """Of a table that goes to a checkpoint, about."""
 _LATEST = 2**63 - 1
 
@@ -26,7 +26,7 @@ _TABLES = f"""
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -{_CACHE_KIB};
-CREATE TABLE cold (key TEXT PRIMARY KEY, keygroup INTEGER, value TEXT, due INTEGER) WITHOUT ROWID;
+CREATE TABLE cold (key TEXT PRIMARY KEY, keygroup INTEGER, value TEXT, due INTEGER);
 CREATE INDEX by_due ON cold (keygroup, due) WHERE due IS NOT NULL;
 CREATE TABLE fresh (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
@@ -48,6 +48,14 @@ class Row(NamedTuple):
     """When event time makes something of it, in microseconds; not told when it is given out."""
     fresh: bool = False
     """No checkpoint has it yet."""
+
+
+class Part(NamedTuple):
+    """Some of the rows, as a checkpoint takes them."""
+
+    keys: list[Key]
+    groups: pa.ChunkedArray
+    values: pa.ChunkedArray
 
 
 class ColdKeys:
@@ -131,7 +139,7 @@ class ColdKeys:
             Row(key_of(text), group, value, None, bool(fresh)) for text, _, value, fresh in rows
         ]
 
-    def frozen(self, full: bool) -> Iterator[list[Row]]:
+    def frozen(self, full: bool) -> Iterator[Part]:
         """The rows that are here now, or those that no checkpoint has yet, in parts; they are in
         the checkpoint from now on. What comes later changes nothing, and another thread may have
         them."""
@@ -140,7 +148,7 @@ class ColdKeys:
             cursor = self._db.execute(f"SELECT key, keygroup, value FROM cold {joined}")
             table = mapped(_batches(cursor), _schema())
             self._db.execute("DELETE FROM fresh")
-        return (_rows(part) for part in _pieces(table))
+        return map(_part, _pieces(table))
 
     @property
     def num_bytes(self) -> int:
@@ -199,9 +207,9 @@ def _pieces(table: pa.Table) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(batches)
 
 
-def _rows(table: pa.Table) -> list[Row]:
-    columns = (table.column(name).to_pylist() for name in ("key", "group", "value"))
-    return [Row(key_of(text), group, value) for text, group, value in zip(*columns, strict=True)]
+def _part(table: pa.Table) -> Part:
+    keys = [key_of(text) for text in table.column("key").to_pylist()]
+    return Part(keys, table.column("group"), table.column("value"))
 
 
 @contextlib.contextmanager

@@ -175,16 +175,16 @@ class KeyedState:
         Raises:
             UnsupportedState: A value is no JSON; names the step and the key.
         """
+        import pyarrow as pa
+
         rows = self._groups if full else self._changed
         self._changed = {}
         texts = [self._text(key) if key in self._values else None for key in rows]
-        hot = [_table(list(rows), list(rows.values()), texts)] if rows else []
+        groups = pa.array(list(rows.values()), pa.uint8())
+        hot = [_table(list(rows), groups, pa.array(texts, pa.large_string()))] if rows else []
         if self._cold is None:
             return hot
-        cold = (
-            _table([r.key for r in rows], [r.group for r in rows], [r.value for r in rows])
-            for rows in self._cold.frozen(full)
-        )
+        cold = (_table(*part) for part in self._cold.frozen(full))
         return itertools.chain(cold, hot)
 
     def _text(self, key: Key) -> str:
@@ -219,14 +219,15 @@ class KeyedState:
         self.settle(keys)
 
 
-def _table(keys: Sequence[Key], groups: Sequence[int], texts: Sequence[str | None]) -> pa.Table:
+def _table(keys: Sequence[Key], groups: Any, texts: Any) -> pa.Table:
+    """Of keys with as long Arrow arrays of their groups and values."""
     import pyarrow as pa
 
-    columns = {GROUP: pa.array(groups, pa.uint8())}
+    columns = {GROUP: groups}
     for position in range(len(keys[0])):  # not by zip, for which each key is an argument
         values = [key[position] for key in keys]
         columns[f"key{position}"] = array(values, f"key{position}")
-    return pa.table({**columns, _VALUE: pa.array(texts, pa.large_string())})
+    return pa.table({**columns, _VALUE: texts})
 
 
 def keys_of(batch: Batch, names: tuple[str, ...]) -> Iterator[Key]:

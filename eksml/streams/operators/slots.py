@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eksml.streams.batch import array
 from eksml.streams.operators.aggregates import GROUP
-from eksml.streams.operators.cold import ColdKeys, Row
+from eksml.streams.operators.cold import ColdKeys, Part, Row
 from eksml.streams.operators.key_text import Key
 from eksml.streams.operators.room import Held, Room, weight
 
@@ -170,10 +170,10 @@ class Slots:
     def _keys_at(self, slots: np.ndarray) -> list[Any]:
         return [self._keys[slot] for slot in slots.tolist()]
 
-    def _table_of(self, rows: Sequence[Row]) -> pa.Table:
-        values = zip(*(json.loads(row.value) for row in rows), strict=True)
-        parts = self._parts([row.key for row in rows])
-        return self._table(parts, [row.group for row in rows], list(values))
+    def _table_of(self, part: Part) -> pa.Table:
+        rows = [json.loads(text) for text in part.values.to_pylist()]
+        values = [[row[place] for row in rows] for place in range(len(rows[0]))]
+        return self._table(self._parts(part.keys), part.groups.to_numpy(), values)
 
     def _parts(self, keys: Sequence[Key]) -> list[list[Any]]:
         """The key columns: not by zip, for which each of the many keys is an argument."""
