@@ -184,6 +184,10 @@ def _events(metric: m.Metric) -> tuple[tuple[str, str], ...]:
     return ((total(slope, "run", "step"), "{{run}} {{step}}"),)
 
 
+def _bytes(metric: m.Metric) -> tuple[tuple[str, str], ...]:
+    return ((total(value(metric, _STREAM), "run", "step"), "{{run}} {{step}}"),)
+
+
 STREAMS = Dashboard(
     uid="eksml-streams",
     title="eksml / streams",
@@ -207,6 +211,18 @@ STREAMS = Dashboard(
             (
                 Panel("Late", "short", _events(m.LATE), "Events after their last window's end."),
                 Panel("Dead letters", "short", _events(m.DEAD), "Events that could not be done."),
+            ),
+        ),
+        (
+            "State",
+            (
+                Panel("In memory", "bytes", _bytes(m.STATE), "What each step's state takes."),
+                Panel(
+                    "On disk",
+                    "bytes",
+                    _bytes(m.STATE_ON_DISK),
+                    "What has no room in memory: more than nothing makes a step slower.",
+                ),
             ),
         ),
     ),
