@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from eksml.errors import Problem
@@ -30,15 +31,15 @@ class Sliding:
     size: Duration
     slide: Duration
 
-    @property
+    @cached_property
     def size_us(self) -> int:
         return micros(self.size)
 
-    @property
+    @cached_property
     def slide_us(self) -> int:
         return micros(self.slide)
 
-    @property
+    @cached_property
     def pane_us(self) -> int:
         """Length of a pane: the longest that every window's start and end fall on."""
         return math.gcd(self.size_us, self.slide_us)
