@@ -2,20 +2,19 @@
 
     python benchmarks/stream.py                  every case
     python benchmarks/stream.py --only latency   one of them
-    python benchmarks/stream.py --quick          keyed state only; the last line is JSON
+    python benchmarks/stream.py --quick          keyed state only, in a minute
 
 The costs (stream_costs.py) are Nexmark's queries, checkpoints, latency, inference and actor calls.
 Beside Bytewax, both sides get the same numbered events in memory, on the same cores, one worker
 each, and keep state that a checkpoint (ours each second; Bytewax's recovery is off, as in its own
-benchmarks) could hold. Each round runs one after the other in the order A B B A; what is told are
-medians with their ranges, and as the null the ratio of two runs of the same side.
+benchmarks) could hold. Each round runs one after the other in the order A B B A. Each figure is one
+line of JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_costs import COSTS, cost
+from stream_figures import beside
 
 EVENTS = 1_000_000
 KEYS = 1_000
@@ -46,32 +46,24 @@ def main() -> None:
         return
     rounds = 3 if given.quick else given.rounds
     wanted = CASES[:1] if given.quick else [given.only] if given.only else [*CASES, *COSTS]
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    ratios = {case: compare(case, rounds) for case in CASES if case in wanted}
-    for name in COSTS:
-        if name in wanted:
+    for name in wanted:
+        if name in CASES:
+            compare(name, rounds)
+        else:
             cost(name, rounds)
-    if "state" in ratios:
-        print(json.dumps({"metric": "keyed state, ours / Bytewax", "value": ratios["state"]}))
 
 
-def compare(case: str, rounds: int) -> float:
-    """Run both sides of one case and tell their speeds; returns the ratio of the medians."""
+def compare(case: str, rounds: int) -> None:
+    """Run both sides of one case in turn and tell their speeds, by the clock and by CPU time."""
     found: dict[str, list[dict[str, float]]] = {"eksml": [], "bytewax": []}
     for number in range(rounds):
         for side in ("eksml", "bytewax") if number % 2 == 0 else ("bytewax", "eksml"):
             found[side].append(measured(side, case))
-    ratios = {}
-    for clock in ("wall", "cpu"):
-        speeds = {side: [each[clock] / 1e6 for each in all_] for side, all_ in found.items()}
-        for side, mine in speeds.items():
-            told = f"{statistics.median(mine):6.2f} ({min(mine):.2f} to {max(mine):.2f})"
-            print(f"{case:22} {side:8} M events a second of {clock:4} {told}")
-        ours, peer = (statistics.median(mine) for mine in speeds.values())
-        null = statistics.median(speeds["eksml"][::2]) / statistics.median(speeds["eksml"][1::2])
-        ratios[clock] = round(ours / peer, 2)
-        print(f"{case:22} ratio {ratios[clock]}, null {null:.2f}", flush=True)
-    return ratios["wall"]
+    wall, cpu = (
+        [[each[clock] for each in found[side]] for side in found] for clock in ("wall", "cpu")
+    )
+    ours, peer = (statistics.median(speeds) for speeds in cpu)
+    beside(f"stream {case}, beside Bytewax", *wall, "events/s", cpu_ratio=ours / peer)
 
 
 def measured(side: str, case: str) -> dict[str, float]:

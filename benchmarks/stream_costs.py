@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from stream_figures import alone, beside
 from stream_nexmark import EVENTS, FLINK, QUERIES
 
 import eksml.streams as streams
 
 KEYS, CHUNK = 1_000, 10_000
 NEVER_S = 1e6
+UNIT = "events/s"
 
 
 def timed(graph_of: Callable[[Callable[[], None]], Any], **how: Any) -> float:
@@ -34,12 +36,6 @@ def note(file: Path) -> None:
     file.write_text(str(time.time()))
 
 
-def told(values: list[float], form: str = ",.0f") -> str:
-    """The median and the range."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
-
-
 def nexmark(rounds: int) -> None:
     """Queries 1, 5 and 8, and Flink's published numbers."""
     for name, query in QUERIES.items():
@@ -48,8 +44,7 @@ def nexmark(rounds: int) -> None:
             count / timed(lambda note, q=query, c=count: q(c, note))  # type: ignore[misc]
             for _ in range(rounds)
         ]
-        times = statistics.median(speeds) / FLINK[name]
-        print(f"Nexmark {name}: events/s {told(speeds)}, {times:.1f} × Flink's core", flush=True)
+        beside(f"stream Nexmark {name}, beside a core of Flink's own", speeds, [FLINK[name]], UNIT)
 
 
 def numbers(count: int, keys: int) -> Callable[[Callable[[], None]], Any]:
@@ -81,12 +76,14 @@ def checkpoints(rounds: int) -> None:
             for name in order if number % 2 == 0 else reversed(order):
                 every_s = 1.0 if name == "each second" else NEVER_S
                 found[name].append(timed(numbers(count, keys), checkpoint_every_s=every_s))
+        speeds = [[count / seconds for seconds in found[name]] for name in order]
         with_, without, again = (statistics.median(found[name]) for name in order)
-        print(
-            f"checkpoints, {keys:,} keys: {100 * (with_ / without - 1):+.1f} % of the time "
-            f"(null {100 * (again / without - 1):+.1f} %), "
-            f"{count / with_:,.0f} events/s against {count / without:,.0f}",
-            flush=True,
+        beside(
+            f"stream with a checkpoint each second, beside none, {keys:,} keys",
+            *speeds[:2],
+            UNIT,
+            cost_percent=100 * (with_ / without - 1),
+            null_percent=100 * (again / without - 1),
         )
 
 
@@ -95,14 +92,17 @@ def latency(rounds: int) -> None:
     size, seconds = 1_000, 15.0
     for workers in (1, 2):
         full = _latencies(NEVER_S, size, 6.0, workers)[1]
-        for _ in range(rounds):
-            waits, rate = _latencies(full / 2, size, seconds, workers)
-            cuts = statistics.quantiles(waits, n=1000)
-            print(
-                f"latency, {workers} workers: p50 {cuts[499]:.1f} ms, p99 {cuts[989]:.1f} ms, "
-                f"p99.9 {cuts[998]:.1f} ms at {rate:,.0f} of {full:,.0f} events/s",
-                flush=True,
-            )
+        found = [_latencies(full / 2, size, seconds, workers) for _ in range(rounds)]
+        cuts = [statistics.quantiles(waits, n=1000) for waits, _ in found]
+        alone(
+            f"stream p99 latency at half load, {workers} workers",
+            [each[989] for each in cuts],
+            "ms",
+            p50=statistics.median(each[499] for each in cuts),
+            p999=statistics.median(each[998] for each in cuts),
+            rate=statistics.median(rate for _, rate in found),
+            full=full,
+        )
 
 
 def _latencies(rate: float, size: int, seconds: float, workers: int) -> tuple[list[float], float]:
@@ -170,10 +170,7 @@ def inference(rounds: int) -> None:
                 return numbers(count, KEYS)(note).infer(Model, batch=batch)
 
             speeds[batch].append(count / timed(graph))
-    for batch, found in speeds.items():
-        print(f"inference, micro-batches of {batch:3}: events/s {told(found)}")
-    ratio = statistics.median(speeds[256]) / statistics.median(speeds[1])
-    print(f"inference, micro-batched / event by event: {ratio:.0f} ×", flush=True)
+    beside("stream inference, micro-batches of 256 beside one call each", *speeds.values(), UNIT)
 
 
 def actors(rounds: int) -> None:
@@ -198,9 +195,7 @@ def actors(rounds: int) -> None:
         for first in range(0, count, 1000):  # a thousand at once, so that no call waits for another
             ray.get([actor.add.remote(n % KEYS, n) for n in range(first, first + 1000)])
         peer.append(count / (time.perf_counter() - began))
-    print(f"keyed sums: events/s {told(ours)}; an actor call for each: {told(peer)}")
-    ratio = statistics.median(ours) / statistics.median(peer)
-    print(f"keyed sums, ours / actor calls: {ratio:.0f} ×", flush=True)
+    beside("stream keyed sums, beside an actor call for each event", ours, peer, UNIT)
 
 
 COSTS: dict[str, Callable[[int], None]] = {

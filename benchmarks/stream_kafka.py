@@ -4,21 +4,21 @@
 
 Both sides read the same topic from its beginning with one worker, sum amounts by key in tumbling
 windows of ten seconds, and keep checkpoints: ours in storage, Quix's in its local store, without
-the changelog that would make it durable. Rounds run A B B A; told are medians with ranges.
+the changelog that would make it durable. Rounds run A B B A.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from stream_figures import beside
 
 KEYS = 100
 
@@ -39,15 +39,10 @@ def main() -> None:
     speeds: dict[str, list[float]] = {"eksml": [], "quix": []}
     with KafkaBroker() as broker:
         fill(broker, given.events)
-        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {given.events:,} events")
         for number in range(given.rounds):
             for side in ("eksml", "quix") if number % 2 == 0 else ("quix", "eksml"):
                 speeds[side].append(measured(side, broker.servers, given.events))
-    for side, found in speeds.items():
-        told = f"{statistics.median(found):9,.0f} ({min(found):,.0f} to {max(found):,.0f})"
-        print(f"{side:6} events/s {told}")
-    ours, peer = (statistics.median(found) for found in speeds.values())
-    print(json.dumps({"metric": "Kafka windows, ours / Quix", "value": round(ours / peer, 2)}))
+    beside("stream Kafka windows, beside Quix Streams", *speeds.values(), "events/s")
 
 
 def fill(broker: Any, count: int) -> None:
