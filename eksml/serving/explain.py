@@ -21,8 +21,8 @@ _LEFT_TO_VLLM = {
 _ROUTER = Choice(
     "prefix",
     "eksml",
-    "a replica that has a prompt's beginning skips it; none gets more than a quarter above its "
-    "share. Of all models that one Serve serves",
+    "a replica that has a prompt's beginning skips it, and none gets more than a quarter above "
+    "its share; holds for all models of one Serve",
 )
 
 
