@@ -67,6 +67,11 @@ class Kafka(Source, Sink):
         return KafkaWriter(self, desk)
 
 
+def client_settings(security: dict[str, Any]) -> dict[str, Any]:
+    """The same settings in the words of the other client: ``security_protocol`` and so on."""
+    return {name.replace("sasl_plain", "sasl").replace("_", "."): v for name, v in security.items()}
+
+
 def missing(package: str) -> MissingExtra:
     """What to tell who has no client for Kafka."""
     return MissingExtra(f'Kafka needs {package}: pip install "eksml[kafka]".')

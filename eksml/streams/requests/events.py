@@ -19,14 +19,16 @@ class Request:
     event: dict[str, Any]
 
 
-def requests_of(body: str, message_id: str) -> list[Request]:
-    """What a message asks for: nothing, if it is S3's test of the notification.
+def requests_of(body: str | bytes, message_id: str) -> list[Request]:
+    """What a message asks for: nothing, if it is empty or S3's test of the notification.
 
     An event of S3 has ``bucket``, ``key``, ``size``, ``etag`` and ``event``.
 
     Raises:
         ValueError: The body is no JSON object.
     """
+    if not body:
+        return []
     value = json.loads(body)
     if not isinstance(value, dict):
         raise ValueError("the message is no JSON object")

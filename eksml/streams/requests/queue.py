@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from eksml.streams.aws import told
+from eksml.streams.requests.message import Message
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Message:
-    """What was received."""
-
-    id: str
-    body: str
-    receipt: str
-    """By which this receive of it is extended and deleted."""
-    receives: int
-    """How often it has been received, this time included."""
 
 
 class Queue:
@@ -34,7 +22,7 @@ class Queue:
 
     def __init__(self, name: str, visibility_s: int) -> None:
         self._name = name
-        self._visibility_s = visibility_s
+        self.visibility_s = visibility_s
         self._known: tuple[Any, str] | None = None
 
     def receive(self, count: int, wait_s: float) -> list[Message]:
@@ -46,7 +34,7 @@ class Queue:
                 QueueUrl=url,
                 MaxNumberOfMessages=min(10, count),
                 WaitTimeSeconds=int(wait_s),
-                VisibilityTimeout=self._visibility_s,
+                VisibilityTimeout=self.visibility_s,
                 AttributeNames=["ApproximateReceiveCount"],
             )
             return list(answer.get("Messages", []))
@@ -57,7 +45,7 @@ class Queue:
         """Keep a message for another ``visibility_s``."""
         self._do(
             lambda client, url: client.change_message_visibility(
-                QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=self._visibility_s
+                QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=self.visibility_s
             )
         )
 
@@ -104,4 +92,4 @@ class Queue:
 
 def _message(found: Any) -> Message:
     receives = int(found.get("Attributes", {}).get("ApproximateReceiveCount", 1))
-    return Message(found["MessageId"], found["Body"], found["ReceiptHandle"], receives)
+    return Message(found["MessageId"], found["Body"], receives, found["ReceiptHandle"])

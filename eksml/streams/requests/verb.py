@@ -1,4 +1,4 @@
-"""``eksml.on_event``: a handler for each message of a queue, on workers from none to many."""
+"""``eksml.on_event``: a handler for each message of a queue or topic, on workers as needed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from eksml.runs.call import check_call, entry_name, pack
 from eksml.runs.driver import Attempt, check_free, create
 from eksml.runs.record import name_problem
 from eksml.storage import URI
+from eksml.streams.endpoints.kafka import Kafka
 from eksml.streams.endpoints.sqs import Sqs
 from eksml.streams.operators.ends import SourceStep
 from eksml.streams.operators.functions import function_problems
@@ -29,13 +30,13 @@ MODULE = "eksml.streams"
 
 
 def on_event(
-    source: Stream | Sqs,
+    source: Stream | Sqs | Kafka,
     handler: Callable[..., Any] | type,
     *,
     scale: tuple[int, int] = (0, 10),
     resources: Mapping[str, float] | None = None,
     receives: int = 3,
-    dead_letters: Stream | Sqs | None = None,
+    dead_letters: Stream | Sqs | Kafka | None = None,
     idle_s: float = 10.0,
     storage: str | Path | URI | None = None,
     name: str | None = None,
@@ -43,7 +44,7 @@ def on_event(
     working_dir: str | Path | None = None,
     wait: bool = True,
 ) -> Run:
-    """Handle each message of a queue once in effect, however often it comes and whatever dies.
+    """Handle each message of a queue or topic once in effect, whatever dies and comes again.
 
     >>> run = eksml.on_event(eksml.streams.sqs("uploads"), Classify, scale=(0, 20), wait=False)
     ...                                                                # doctest: +SKIP
@@ -52,14 +53,18 @@ def on_event(
     handler returns is written once as ``requests/<id>/result.json`` in the run's folder.
 
     Args:
-        source: ``eksml.streams.sqs(queue)``. Notifications of S3 become one event for each object.
+        source: ``eksml.streams.sqs(queue)``, or ``eksml.streams.kafka(topic, servers)``, of JSON
+            objects; notifications of S3 become one event for each object. Messages are handled
+            side by side, also those of one partition of a topic; ``group`` has the offsets up to
+            which all are done, so that its lag is what there is to do.
         handler: ``handler(event)`` or ``handler(event, job)`` (see ``Job``), which returns a JSON
             value; or a class that is made once in each worker and then called.
         scale: Least and most workers.
         resources: Of each worker, by Ray's names; ``{"CPU": 1}`` unless given.
-        receives: After so many receives, a message whose handler fails is dead.
-        dead_letters: Queue for dead messages; they lie in the run's ``dead`` folder, with the
-            reason, in any case.
+        receives: After so many receives, a message whose handler fails is dead; one of a topic,
+            too, if its worker dies of it each time.
+        dead_letters: Queue or topic for dead messages; they lie in the run's ``dead`` folder, with
+            the reason, in any case.
         idle_s: Seconds without work until a worker goes.
         storage, name, cluster, working_dir, wait: As for :func:`eksml.stream`.
 
@@ -70,21 +75,22 @@ def on_event(
         InvalidSpec: Arguments are wrong; says all that is.
         CallError: The handler cannot travel; names the variable that is to blame.
         NotFound, AccessDenied, StorageUnavailable: The storage or the queue cannot be used.
+        MissingExtra: The client for Kafka is not installed.
         ClusterNotUp, DoesNotFit: The cluster is not there, or can never place a worker.
         RunNameInUse: A run of that name is going on.
     """
     from eksml.runs.connect import target_of
 
     given = {"CPU": 1.0} if resources is None else dict(resources)
-    queue, letters = _endpoint(source), _endpoint(dead_letters)
-    root = _checked(queue, handler, scale, receives, letters, dead_letters, name, storage)
-    post_of = _post(queue, handler, receives, letters)
+    begin, letters = _endpoint(source), _endpoint(dead_letters)
+    root = _checked(begin, handler, scale, receives, letters, dead_letters, name, storage)
+    post_of = _post(begin, handler, receives, letters)
     more: dict[str, Any] = {"scale": tuple(scale), "idle_s": idle_s, "resources": given}
     check_call(serve, {"post": post_of, "more": more})
     root.check_writable()
     if name is not None:
         check_free(root / name)
-    queue.queue().waiting()  # is it there?
+    _check_there(begin)
     target = target_of(Demand((given,) * max(1, scale[0]), what="workers"), cluster)
     call = None
     if target is not None:
@@ -123,13 +129,24 @@ def serve(
 
 
 def _post(
-    queue: Sqs, handler: Callable[..., Any] | type, receives: int, letters: Sqs | None
+    source: Sqs | Kafka,
+    handler: Callable[..., Any] | type,
+    receives: int,
+    letters: Sqs | Kafka | None,
 ) -> Callable[[URI], Post]:
     def post(run: URI) -> Post:
-        letters_name = letters.name if letters else None
-        return Post(queue.name, queue.visibility_s, run, handler, receives, letters_name)
+        return Post(source, run, handler, receives, letters)
 
     return post
+
+
+def _check_there(source: Sqs | Kafka) -> None:
+    if isinstance(source, Sqs):
+        source.queue().waiting()
+        return
+    from eksml.streams.requests.topic import check
+
+    check(source)
 
 
 def _endpoint(value: Any) -> Any:
@@ -139,7 +156,7 @@ def _endpoint(value: Any) -> Any:
 
 
 def _checked(
-    queue: Any,
+    source: Any,
     handler: Any,
     scale: Any,
     receives: Any,
@@ -149,12 +166,13 @@ def _checked(
     storage: Any,
 ) -> URI:
     problems = [
-        *_queue_problems("source", queue),
+        *_end_problems("source", source),
+        *_reading_problems(source),
         *function_problems("handler", handler),
         *_scale_problems(scale),
     ]
     if dead_letters is not None:
-        problems += _queue_problems("dead_letters", letters)
+        problems += _end_problems("dead_letters", letters)
     if isinstance(receives, bool) or not (isinstance(receives, int) and receives > 0):
         problems.append(Problem("receives", f"{receives!r} is no whole number above 0."))
     if name is not None and (problem := name_problem(name)):
@@ -168,12 +186,25 @@ def _checked(
     return root
 
 
-def _queue_problems(path: str, queue: Any) -> Iterator[Problem]:
-    if not isinstance(queue, Sqs):
-        yield Problem(path, f"{queue!r:.60} is no queue.", 'Give eksml.streams.sqs("name").')
+def _end_problems(path: str, end: Any) -> Iterator[Problem]:
+    if not isinstance(end, Sqs | Kafka):
+        remedy = 'Give eksml.streams.sqs("name") or eksml.streams.kafka("name", servers).'
+        yield Problem(path, f"{end!r:.60} is no queue and no topic.", remedy)
         return
-    for each in queue.problems():
+    for each in end.problems():
         yield Problem(f"{path}.{each.path}", each.message, each.remedy)
+
+
+def _reading_problems(source: Any) -> Iterator[Problem]:
+    """What a stream can do with a topic, and requests cannot."""
+    if not isinstance(source, Kafka):
+        return
+    if source.values != "json":
+        yield Problem("source.values", "requests are JSON objects.", "Leave it out.")
+    if source.bounded:
+        yield Problem(
+            "source.bounded", "requests have no end.", "Leave it out, and cancel the run."
+        )
 
 
 def _scale_problems(scale: Any) -> Iterator[Problem]:

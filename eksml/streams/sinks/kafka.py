@@ -14,6 +14,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from eksml.errors import StorageUnavailable
+from eksml.streams.endpoints.kafka import client_settings, missing
 from eksml.streams.sinks.base import Desk
 from eksml.streams.sinks.staging import TIME, StagedWriter
 from eksml.streams.sinks.values import plain
@@ -56,11 +57,9 @@ class _Transactions:
         try:
             import confluent_kafka
         except ImportError as error:
-            from eksml.streams.endpoints.kafka import missing
-
             raise missing("confluent-kafka") from error
         self._sink = sink
-        settings = {"bootstrap.servers": sink.servers, **_settings(sink.security)}
+        settings = {"bootstrap.servers": sink.servers, **client_settings(sink.security)}
         self._marker = confluent_kafka.Consumer(
             {**settings, "group.id": name, "enable.auto.commit": False}
         )
@@ -125,8 +124,3 @@ def _messages(table: pa.Table, sink: Kafka) -> Any:
         as_json = sink.values == "json"
         value = json.dumps(row, default=plain).encode() if as_json else row["value"]
         yield None if key is None else str(key).encode(), value
-
-
-def _settings(security: dict[str, Any]) -> dict[str, Any]:
-    """The same settings in the words of the other client: ``security_protocol`` and so on."""
-    return {name.replace("sasl_plain", "sasl").replace("_", "."): v for name, v in security.items()}

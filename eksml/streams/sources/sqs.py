@@ -11,7 +11,8 @@ from typing import Any
 from eksml.errors import StorageError
 from eksml.streams.batch import Batch, Event
 from eksml.streams.requests.events import requests_of
-from eksml.streams.requests.queue import Message, Queue
+from eksml.streams.requests.message import Message
+from eksml.streams.requests.queue import Queue
 from eksml.streams.sources.base import Place, Read
 
 _COMING_BACK = 10
