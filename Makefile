@@ -24,7 +24,7 @@ demo:  ## train on a local cluster, kill a node in the middle, see it finish all
 
 test:  ## all tests (ARGS="-k storage" for some; WORKERS=0: in one process, as for -s)
 	@$(ENVIRONMENT) dev cpu
-	@$(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(VENV)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 lint:  ## style and formatting
 	@$(ENVIRONMENT) dev

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from division import Division, long_files_first
 
 from eksml.storage import URI
 from eksml.testing import S3Server
@@ -21,6 +22,15 @@ hypothesis.settings.load_profile("patient")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config) -> Division:
+    return Division(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    long_files_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ def documents_with_python() -> list[str]:
     return [document for document in DOCUMENTS if blocks(document, "python")]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("document", documents_with_python())
 def test_the_python_of_a_document_runs_from_top_to_bottom(document: str, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from eksml.backends import commands, local
 from eksml.backends.local import LocalRunning
 from eksml.errors import ClusterError, ClusterNotUp, ClusterStartFailed
 
+pytestmark = pytest.mark.long
+
 OWNER = """
 import time
 from eksml import Cluster
@@ -145,6 +147,7 @@ def test_down_leaves_nothing_of_its_cluster_and_all_of_others_and_of_a_foreign_r
         ) as foreign,
     ):
         try:
+            wait_until(lambda: "Ray runtime started" in Path(log.name).read_text(), "foreign Ray")
             with Cluster(name="left").up() as left, Cluster(name="right").up() as right:
                 assert isinstance(left, LocalRunning)
                 assert left.jobs_address != right.jobs_address
@@ -159,7 +162,6 @@ def test_down_leaves_nothing_of_its_cluster_and_all_of_others_and_of_a_foreign_r
                 with pytest.raises(ClusterNotUp):
                     left.status()
                 assert right.status().phase == "running"
-            wait_until(lambda: "Ray runtime started" in Path(log.name).read_text(), "foreign Ray")
             assert foreign.poll() is None
             assert len(in_sessions([foreign.pid])) > 5
         finally:

@@ -21,6 +21,8 @@ from eksml.backends.local import LocalRunning
 from eksml.cluster import Demand, preflight
 from eksml.errors import ClusterError, ClusterInUse, ClusterNotUp, DoesNotFit, InvalidSpec
 
+pytestmark = pytest.mark.long
+
 WATCH_A_NODE_DIE = """
 import ray, time
 ray.init(log_to_driver=False)
@@ -204,7 +206,7 @@ def test_a_group_scales_up_and_down_within_its_range(trio: LocalRunning) -> None
 def test_a_node_that_is_killed_is_replaced(trio: LocalRunning) -> None:
     before = nodes_of(trio, "gpu")[0]
     trio.kill(before.id)
-    wait_until(lambda: nodes_of(trio, "gpu"), "a new gpu node")
+    wait_until(lambda: nodes_of(trio, "gpu"), "a new gpu node", 120)
     after = nodes_of(trio, "gpu")[0]
     assert after.id != before.id
     assert after.node_id != before.node_id
@@ -231,7 +233,7 @@ def test_an_interrupted_node_has_its_notice_then_is_killed_and_replaced(
     # Ray names the drain, or the raylet's own farewell where that arrives first.
     assert "received SIGTERM" in rest.partition("gone: ")[2].splitlines()[0]
     assert time.monotonic() - began >= trio.spec.notice_s - 1, "a busy node has its whole notice"
-    wait_until(lambda: nodes_of(trio, "cpu"), "a replacement")
+    wait_until(lambda: nodes_of(trio, "cpu"), "a replacement", 120)
     assert nodes_of(trio, "cpu")[0].id != node.id
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 JOB = ROOT / "jobs" / "train_digits.py"
 BIN = Path(sys.executable).parent
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 def command(*words: object, **env: str) -> str:

@@ -20,6 +20,8 @@ from eksml.runs.record import read_record
 from eksml.runs.submit import submit
 from eksml.storage import URI
 
+pytestmark = pytest.mark.long
+
 VERB = """
 import sys, time
 from eksml.errors import RunCancelled

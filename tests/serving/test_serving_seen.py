@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from eksml.serving.endpoint import Endpoint
 
 
+pytestmark = pytest.mark.long
+
+
 def read(endpoint: Endpoint, path: str) -> str:
     with urllib.request.urlopen(endpoint.url.removesuffix("/v1") + path) as response:
         return response.read().decode()

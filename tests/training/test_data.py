@@ -18,7 +18,7 @@ from eksml.training.data import datasets_of, named
 ROWS, BATCH, TOTAL = 400, 10, 30  # 20 steps an epoch on each of two ranks
 CALL = {"workers": 2, "checkpoint": {"every_steps": 6}}
 
-pytestmark = pytest.mark.usefixtures("embedded_ray")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("embedded_ray")]
 
 
 @pytest.fixture(scope="module")
