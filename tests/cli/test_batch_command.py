@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commandline import invoke
 
 from eksml.storage import URI
 
@@ -23,7 +24,7 @@ def square(batch):
     return {"square": batch["n"] ** 2}
 """
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -94,10 +95,18 @@ def test_since_watermark_makes_an_edition_of_a_series(folder) -> None:
         (("model.py:square", "in", "out", "--keep", "m"), "'m' is no column of the data"),
     ],
 )
-def test_what_is_wrong_is_told_and_nothing_starts(folder, words, told) -> None:
-    done = eksml(folder, "batch", *words)
+def test_what_is_wrong_is_told_and_nothing_starts(folder, monkeypatch, words, told) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(
+        sys, "path", sys.path[:]
+    )  # of which, and of argv, the command makes its own
+    monkeypatch.setattr(sys, "argv", sys.argv[:])
+    monkeypatch.setenv("EKSML_STORAGE", str(folder / "runs"))
+    monkeypatch.setenv("EKSML_CLUSTER", "")
 
-    assert done.returncode in (1, 2)
+    done = invoke("batch", *words)
+
+    assert done.exit_code in (1, 2)
     assert told in " ".join(done.stderr.replace("│", " ").split())
     assert not (folder / "runs").exists() or not list((folder / "runs").iterdir())
     assert not (folder / "out").exists()
