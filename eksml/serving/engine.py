@@ -67,7 +67,7 @@ class Pulse:
         self.last_s = self._clock()
         firsts = () if iteration is None else iteration.time_to_first_tokens_iter
         if iteration is not None:
-            self.steps.step(len(firsts), iteration.inter_token_latencies_iter)
+            self.steps.step(firsts, iteration.inter_token_latencies_iter)
         if scheduler is not None:
             requests = scheduler.num_running_reqs + scheduler.num_waiting_reqs
             self.signals.step(scheduler.kv_cache_usage, requests, firsts)

@@ -7,19 +7,29 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eksml.serving.step_times import TOLERANCE, StepTimes
+from eksml.serving.step_times import PROMPTS, TOLERANCE, StepTimes
 
 
 def after(
-    base: float, each: float, most: int, prompt_s: float = 0.0, noise: float = 0.0
+    base: float,
+    each: float,
+    most: int,
+    prompt_s: float = 0.0,
+    noise: float = 0.0,
+    first_s: float = 100.0,
 ) -> StepTimes:
-    """What is known of an engine that computed up to so many requests at once, 50 steps each."""
+    """What is known of an engine that computed up to so many requests at once, 50 steps each, and
+    gave 200 online requests their first token after so long."""
     dice, steps = random.Random(0), StepTimes()
+    steps.leeway(1)
     for _ in range(50):
         for size in range(1, most + 1):
             seconds = (base + each * size) * dice.uniform(1 - noise, 1 + noise)
-            steps.step(0, [seconds] * size)
-        steps.step(1, [base + each * most + prompt_s] * most)
+            steps.step((), [seconds] * size)
+        steps.step([first_s], [base + each * most + prompt_s] * most)
+        steps.step([first_s] * 3, [])
+    for _ in range(100):
+        steps.step((), [base + each])
     return steps
 
 
@@ -39,6 +49,22 @@ def test_where_weights_are_what_counts_there_are_many() -> None:
     steps = after(base=0.010, each=0.00002, most=64)
     assert 20 <= steps.leeway(1).rows <= 30
     assert steps.leeway(40).rows >= steps.leeway(1).rows
+
+
+def test_where_a_request_would_feel_the_step_under_way_there_are_none() -> None:
+    """Half a step of 10 ms is 5 % of 100 ms."""
+    steps = {"base": 0.010, "each": 0.00002, "most": 64}
+    assert after(**steps, first_s=0.090).leeway(1).rows == 0
+    assert after(**steps, first_s=0.110).leeway(1).rows > 20
+
+
+def test_first_tokens_of_rows_tell_nothing_of_online_requests() -> None:
+    steps = after(base=0.010, each=0.00002, most=64, first_s=0.090)
+    steps.leeway(0)
+    for _ in range(1000):
+        steps.step([30.0], [0.010])
+        steps.step((), [0.010])
+    assert steps.leeway(1).rows == 0
 
 
 def test_no_more_than_twice_what_was_seen_is_tried_at_once() -> None:
@@ -67,14 +93,14 @@ def test_steps_that_waver_by_a_third_still_tell() -> None:
 
 def test_prompts_of_rows_take_their_part_of_the_time_and_no_more() -> None:
     pause_s = after(base=0.010, each=0.0001, most=8, prompt_s=0.02).leeway(1).pause_s
-    assert 0.9 * 0.02 / TOLERANCE < pause_s < 1.1 * 0.02 / TOLERANCE
+    assert 0.9 * 0.02 / PROMPTS < pause_s < 1.1 * 0.02 / PROMPTS
 
 
 def test_a_step_that_hung_does_not_count_for_more_than_a_slow_one() -> None:
     steps = after(base=0.010, each=0.0001, most=8)
     before = steps.leeway(1)
     for size in range(1, 9):
-        steps.step(0, [30.0] * size)
+        steps.step((), [30.0] * size)
     for _ in range(100):
-        steps.step(0, [0.0101])
+        steps.step((), [0.0101])
     assert abs(steps.leeway(1).rows - before.rows) <= 2
