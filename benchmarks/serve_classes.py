@@ -1,6 +1,6 @@
 """Two classes on one engine: what rows of ``/v1/batches`` add, and what they cost online requests.
 
-    python benchmarks/serve_classes.py --quick            # under 90 s: a tiny model, two rounds
+    python benchmarks/serve_classes.py --quick            # two minutes: a tiny model, two rounds
     python benchmarks/serve_classes.py --model smollm2    # SmolLM2-135M-Instruct, five rounds
 
 One replica's engine behind eksml's gate, without Ray. Online requests come at a fixed rate
@@ -8,7 +8,9 @@ One replica's engine behind eksml's gate, without Ray. Online requests come at a
 runs dry (A B B A …). The last line is JSON: ``ours`` is the p99 of the time to the first token with
 the batch, ``peer`` without, both medians over the rounds in milliseconds; ``null`` the largest
 change of the peer from one round to the next; ``offline_tokens_s`` what the batch generated beside
-it, and ``offline_alone_tokens_s`` what it generates when nobody else asks.
+it, and ``offline_alone_tokens_s`` what it generates when nobody else asks. The first few requests
+of each round are not counted: they end a silence, in which the batch had the engine to itself.
+What such a request waits is ``first_ttft_with_ms``, without a batch ``first_ttft_without_ms``.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from eksml.serving.batch_jobs.quota import RECENT_S
 from eksml.testing.load import Load, run, unique_prompts
 from eksml.testing.outcomes import Report
 from eksml.testing.ports import free_ports
@@ -34,6 +38,8 @@ from eksml.testing.ports import free_ports
 TOOLS = Path(__file__).parents[1] / "tools" / "models.py"
 NAME, CONTEXT, START_S = "llm", 512, 300.0
 ROW_TOKENS = 64
+LEAD = 5
+"""Requests before those that count."""
 
 
 async def serve(folder: str, root: str, port: int) -> None:
@@ -123,6 +129,10 @@ class Offline:
         ).id
         while self.tokens() == 0:
             time.sleep(0.2)
+        self.count()
+
+    def count(self) -> None:
+        """Tokens count from now on."""
         self._began = (time.monotonic(), self.tokens())
 
     def tokens(self) -> int:
@@ -145,9 +155,26 @@ def round_of(client: Any, load: Load, offline: bool, seed: int) -> tuple[Report,
     """One online load, and the offline tokens a second beside it."""
     batch = Offline(client, seed) if offline else None
     time.sleep(1.0)
+    lead = run(replace(load, num_requests=LEAD))
+    if batch:
+        batch.count()
     report = run(load)
     assert not report.lost, report
+    assert not lead.lost, lead
     return report, batch.stop() if batch else 0.0
+
+
+def first_of_several(client: Any, load: Load, offline: bool, times: int) -> float:
+    """Median seconds to the first token of requests that each end a silence."""
+    batch, found = Offline(client, seed=3000) if offline else None, []
+    for number in range(times):
+        time.sleep(RECENT_S + 1.0)
+        report = run(replace(load, num_requests=1, seed=number))
+        assert not report.lost, report
+        found.append(report.ttft_s(0.5))
+    if batch:
+        batch.stop()
+    return statistics.median(found)
 
 
 def main() -> None:
@@ -161,13 +188,13 @@ def main() -> None:
         folder, root, port = given.serve
         asyncio.run(serve(folder, root, int(port)))
         return
-    rounds, requests = (2, 40) if given.quick else (5, 200)
-    measure(given.model, given.rate, rounds, requests)
+    rounds, requests, firsts = (2, 40, 1) if given.quick else (5, 200, 5)
+    measure(given.model, given.rate, rounds, requests, firsts)
 
 
-def measure(model: str, rate: float, rounds: int, requests: int) -> None:
+def measure(model: str, rate: float, rounds: int, requests: int, firsts: int) -> None:
     """Print what each round gave, and the summary as JSON."""
-    without, beside, gained = [], [], []
+    without, beside, gained = list[Report](), list[Report](), list[float]()
     with running(model) as client:
         url = str(client.base_url).rstrip("/")
         run(Load(url, NAME, 10, clients=2, seed=99))  # warm
@@ -175,6 +202,8 @@ def measure(model: str, rate: float, rounds: int, requests: int) -> None:
         time.sleep(5.0)
         alone = batch.stop()
         print(f"offline alone: {alone:.0f} tokens/s", flush=True)
+        one = Load(url, NAME, 1, clients=1)
+        first = [first_of_several(client, one, offline, firsts) for offline in (False, True)]
         for number in range(rounds):
             for offline in (False, True) if number % 2 == 0 else (True, False):
                 load = Load(url, NAME, requests, rate=rate, seed=number)
@@ -184,13 +213,16 @@ def measure(model: str, rate: float, rounds: int, requests: int) -> None:
                 p50, p99 = (report.ttft_s(q) * 1000 for q in (0.5, 0.99))
                 told = f"with {tokens_s:5.0f} offline tokens/s" if offline else "online alone"
                 print(f"{told:32} TTFT p50 {p50:6.1f} ms, p99 {p99:6.1f} ms", flush=True)
-    print(summary(without, beside, gained, alone, rate), flush=True)
+    figures = summary(without, beside, gained)
+    figures["offline_alone_tokens_s"] = alone
+    figures["first_ttft_without_ms"], figures["first_ttft_with_ms"] = (1000 * s for s in first)
+    figures["online_requests_s"] = rate
+    figures["load_1min"] = os.getloadavg()[0]
+    print(json.dumps(json.loads(json.dumps(figures), parse_float=_rounded)), flush=True)
 
 
-def summary(
-    without: list[Report], beside: list[Report], gained: list[float], alone: float, rate: float
-) -> str:
-    """The last line."""
+def summary(without: list[Report], beside: list[Report], gained: list[float]) -> dict[str, Any]:
+    """What the rounds gave."""
     figures: dict[str, Any] = {"bench": "serve_classes"}
     p99 = [report.ttft_s(0.99) * 1000 for report in without]
     figures["ours"] = statistics.median(report.ttft_s(0.99) * 1000 for report in beside)
@@ -202,12 +234,11 @@ def summary(
         medians = statistics.median(report.ttft_s(0.5) * 1000 for report in reports)
         figures[f"ttft_p50_{name}_ms"] = medians
     figures["offline_tokens_s"] = statistics.median(gained)
-    figures["offline_alone_tokens_s"] = alone
-    figures["online_requests_s"] = rate
-    figures["load_1min"] = os.getloadavg()[0]
-    return json.dumps(
-        json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 3))
-    )
+    return figures
+
+
+def _rounded(text: str) -> float:
+    return round(float(text), 3)
 
 
 if __name__ == "__main__":
