@@ -21,8 +21,8 @@ _LEFT_TO_VLLM = {
 _ROUTER = Choice(
     "prefix",
     "eksml",
-    "a replica that has a prompt's beginning skips it, and none gets more than a quarter above "
-    "its share; holds for all models of one Serve",
+    "a replica that has a prompt's beginning skips it, and none gets more than 15 % above its "
+    "share; holds for all models of one Serve",
 )
 
 
