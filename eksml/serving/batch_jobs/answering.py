@@ -83,7 +83,7 @@ class Answering:
                 async for block in _read_ahead(blocks, reader):
                     self._open[block.index] = block
                     await asyncio.to_thread(self._care.open, block.index)
-                    for row in block.rows:
+                    for row in self._care.in_order(block.rows):
                         await self._begin(group, block, row)
         except ExceptionGroup as errors:
             raise _first(errors) from errors

@@ -8,6 +8,7 @@ import pytest
 
 from eksml.errors import Damaged
 from eksml.serving.batch_jobs.care import Care
+from eksml.serving.batch_jobs.lines import Row
 from eksml.serving.batch_jobs.records import Batch
 from eksml.storage import URI
 
@@ -70,6 +71,17 @@ def test_two_rows_that_died_once_each_are_not_refused(batch: Batch) -> None:
     for row in ("one", "other"):
         Care(batch).begin_alone(row)
     assert Care(batch).refused == ()
+
+
+def test_the_row_that_was_alone_at_the_last_death_is_tried_again_as_the_last_of_its_block(
+    batch: Batch,
+) -> None:
+    rows = [Row(name, {}) for name in ("a", "b", "c")]
+    died(batch, 0)
+    assert Care(batch).in_order(rows) == rows
+    care = Care(batch)
+    care.begin_alone("b")
+    assert [row.custom_id for row in Care(batch).in_order(rows)] == ["a", "c", "b"]
 
 
 def test_what_is_no_record_of_deaths_is_told(batch: Batch) -> None:
