@@ -21,6 +21,7 @@ import pytest
 from tiny_llm import tiny_adapter, tiny_llm
 
 from eksml.batches.models import llm
+from eksml.batches.models.endpoint import endpoint
 from eksml.batches.models.llm_adapters import Adapters
 from eksml.batches.models.llm_loaded import LoadedLLM
 from eksml.batches.models.vllm_engine import Engine
@@ -77,41 +78,16 @@ def answers(loaded: LoadedLLM, table: pa.Table) -> list[str]:
     return outcome.columns["generated_text"].to_pylist()
 
 
-REFERENCE = """
-import json, sys
+def test_greedy_answers_are_those_of_vllms_own_server(load: Load, vllm_url: str) -> None:
+    table, sampling = texts(100), {"max_tokens": 24}
 
-if __name__ == "__main__":
-    from vllm import LLM, SamplingParams
+    def said(api: str) -> list[str]:
+        greedy = {**sampling, "temperature": 0}
+        asked = endpoint(vllm_url, model="tiny", prompt="Say {text}", api=api, sampling=greedy)
+        return answers(asked.load(), table)
 
-    asked = json.load(sys.stdin)
-    model = LLM(asked["model"], dtype="bfloat16", enforce_eager=True)
-    greedy = SamplingParams(temperature=0, max_tokens=24)
-    plain = model.generate(asked["prompts"], greedy)
-    chat = model.chat([[{"role": "user", "content": text}] for text in asked["prompts"]], greedy)
-    with open(sys.argv[1], "w") as file:
-        json.dump([[made.outputs[0].text for made in outputs] for outputs in (plain, chat)], file)
-"""
+    plain, chat = said("completions"), said("chat")
 
-
-def test_greedy_answers_are_those_of_vllm_itself(
-    load: Load, places: dict[str, str], tmp_path: Path
-) -> None:
-    script = tmp_path / "reference.py"
-    script.write_text(REFERENCE)
-    table = texts(100)
-    prompts = [f"Say {text}" for text in table["text"].to_pylist()]
-    asked = {"model": places["model"], "prompts": prompts}
-    said = tmp_path / "said.json"
-    subprocess.run(
-        [sys.executable, str(script), str(said)],
-        input=json.dumps(asked),
-        text=True,
-        check=True,
-        env=os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"},
-    )
-    plain, chat = json.loads(said.read_text())
-
-    sampling = {"max_tokens": 24}
     assert answers(load(chat=False, sampling=sampling), table) == plain
     assert answers(load(sampling=sampling), table) == chat
     assert plain != chat
@@ -254,6 +230,7 @@ def test_tables_in_flight_at_once_get_their_own_answers_in_order(load: Load) -> 
 
 STARTER = """
 from eksml.batches.models import llm
+from eksml.batches.models.endpoint import endpoint
 import sys
 
 if __name__ == "__main__":
