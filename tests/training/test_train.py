@@ -23,8 +23,9 @@ from eksml.training.rendezvous import Rendezvous
 from eksml.training.writer import Writer
 
 CALL = {"workers": 2, "checkpoint": {"every_steps": 10}}
+ALONE = {**CALL, "workers": 1}
 
-pytestmark = pytest.mark.usefixtures("embedded_ray")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("embedded_ray")]
 
 
 def wait_for_step(run, step: int) -> None:
@@ -64,7 +65,7 @@ def test_a_function_for_ray_train_runs_unchanged_and_its_value_is_the_result(tmp
 
 
 def test_a_function_without_parameters_runs_too(tmp_path):
-    assert eksml.train(without_arguments, storage=tmp_path, workers=2).result() == 2
+    assert eksml.train(without_arguments, storage=tmp_path).result() == 1
 
 
 # What a run gives
@@ -111,81 +112,86 @@ def test_ranks_share_each_epoch_and_every_step_is_a_row_of_exact_numbers(tmp_pat
     assert run.checkpoints()[-1][0] == 10
 
 
-OTHER_PROCESS = """
-import json, sys, eksml
-run = eksml.get_run("watched", storage=sys.argv[1])
-print(run.state, flush=True)
-sys.stdin.readline()
-print(json.dumps(run.wait(progress=False).result()))
-"""
-
-
-def test_others_may_follow_a_run_but_not_take_its_name(undisturbed, tmp_path):
-    call = {"storage": tmp_path, "name": "watched", **CALL}
-    run = eksml.train(fit, config={"total": TOTAL, "sleep_s": 0.1}, wait=False, **call)
-    wait_for_step(run, 5)
-    other = subprocess.Popen(
-        [sys.executable, "-c", OTHER_PROCESS, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert other.stdout.readline() == "running\n"
-    with pytest.raises(RunNameInUse, match=r"watched is running\. Wait for it"):
-        eksml.train(fit, config={"total": 1}, **call)
-    out, _ = other.communicate("go\n", timeout=120)
-    assert json.loads(out) == run.wait(progress=False).result()
-    assert run.result()["step"] == TOTAL
-    assert outcome(run) == undisturbed(TOTAL)
-    assert run.receipt().attempts == 1
-    with pytest.raises(RunNameInUse, match="watched has succeeded already"):
-        eksml.train(fit, config={"total": 1}, **call)
-    assert outcome(run) == undisturbed(TOTAL)
-
-
 # How a run stops, and goes on
 
 
-def test_cancel_stops_at_a_checkpoint_and_the_same_call_goes_on_from_it(undisturbed, tmp_path):
-    call = {"storage": tmp_path, "name": "stopped", **CALL}
+@pytest.fixture(scope="module")
+def cancelled(embedded_ray, tmp_path_factory):
+    """A run that was cancelled after some steps, and the call that began it."""
+    call = {"storage": tmp_path_factory.mktemp("cancelled"), "name": "stopped", **CALL}
     run = eksml.train(fit, config={"total": TOTAL, "sleep_s": 0.1}, wait=False, **call)
     wait_for_step(run, 12)
     run.cancel(grace_s=120)
+    return run, call
+
+
+def test_cancel_stops_at_a_checkpoint(cancelled):
+    run, _ = cancelled
     assert run.state == "cancelled"
     step = run.checkpoints()[-1][0]
     assert 12 <= step < TOTAL
     assert run.why().startswith(f"The run stopped was cancelled after step {step} of {TOTAL}.")
     with pytest.raises(RunCancelled):
         run.result()
-    again = eksml.train(fit, config={"total": TOTAL}, **call)
-    assert outcome(again) == undisturbed(TOTAL)
-    assert again.receipt().attempts == 2
 
 
-def test_a_deadline_stops_at_a_checkpoint_and_says_so(undisturbed, tmp_path):
-    call = {"storage": tmp_path, "name": "late", **CALL}
+OTHER_PROCESS = """
+import json, sys, eksml
+run = eksml.get_run("stopped", storage=sys.argv[1])
+print(run.state, flush=True)
+sys.stdin.readline()
+print(json.dumps(run.wait(progress=False).result()))
+"""
+
+
+def test_the_same_call_goes_on_from_it_and_others_may_follow_but_not_take_its_name(
+    cancelled, undisturbed
+):
+    before, call = cancelled
+    step = before.checkpoints()[-1][0]
+    run = eksml.train(fit, config={"total": TOTAL, "sleep_s": 0.2}, wait=False, **call)
+    wait_for_step(run, step + 1)
+    other = subprocess.Popen(
+        [sys.executable, "-c", OTHER_PROCESS, str(call["storage"])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "running\n"
+    with pytest.raises(RunNameInUse, match=r"stopped is running\. Wait for it"):
+        eksml.train(fit, config={"total": 1}, **call)
+    out, _ = other.communicate("go\n", timeout=120)
+    assert json.loads(out) == run.wait(progress=False).result()
+    assert run.result()["step"] == TOTAL
+    assert outcome(run) == undisturbed(TOTAL)
+    assert run.receipt().attempts == 2
+    with pytest.raises(RunNameInUse, match="stopped has succeeded already"):
+        eksml.train(fit, config={"total": 1}, **call)
+    assert outcome(run) == undisturbed(TOTAL)
+
+
+def test_a_deadline_stops_at_a_checkpoint_and_says_so(tmp_path):
+    config = {"total": TOTAL, "sleep_s": 0.5}
     with pytest.raises(RunCancelled, match=r"reached its deadline of 1\.0 s"):
-        eksml.train(fit, config={"total": TOTAL, "sleep_s": 0.5}, deadline_s=1.0, **call)
+        eksml.train(fit, config=config, deadline_s=1.0, storage=tmp_path, name="late", **ALONE)
     run = eksml.get_run("late", storage=tmp_path)
     assert run.state == "cancelled"
     step = run.checkpoints()[-1][0]
     assert run.why().startswith(
         f"The run late reached its deadline of 1.0 s after step {step} of {TOTAL}."
     )
-    assert outcome(eksml.train(fit, config={"total": TOTAL}, **call)) == undisturbed(TOTAL)
 
 
 def bug_at_25(step, ctx):
-    if step == 25 and not Path(ctx.config["mended"]).exists():
+    if step == 25:
         raise ValueError("the user's own words")
 
 
-def test_the_users_exception_comes_first_and_the_mended_call_goes_on(undisturbed, tmp_path):
-    mended = tmp_path / "mended"
-    config = {"total": TOTAL, "sleep_s": 0.05, "at": bug_at_25, "mended": str(mended)}
-    call = {"storage": tmp_path, "name": "buggy", "config": config, **CALL}
+def test_the_users_exception_comes_first(tmp_path):
+    """How the mended call goes on is seen in ``tests/faults/test_checkpoints.py``."""
+    config = {"total": TOTAL, "sleep_s": 0.05, "at": bug_at_25}
     with pytest.raises(RunFailed) as caught:
-        eksml.train(fit, **call)
+        eksml.train(fit, config=config, storage=tmp_path, name="buggy", **ALONE)
     lines = str(caught.value).splitlines()
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[1].startswith(f'  File "{fit.__code__.co_filename}", line ')
@@ -198,8 +204,6 @@ def test_the_users_exception_comes_first_and_the_mended_call_goes_on(undisturbed
     assert run.why() == "It failed on rank 0: ValueError: the user's own words"
     assert run.receipt().restarts <= 1  # the same code on the same data fails again
     assert 10 <= run.checkpoints()[-1][0] < 25
-    mended.touch()
-    assert outcome(eksml.train(fit, **call)) == undisturbed(TOTAL)
 
 
 def diverges(ctx):
@@ -217,7 +221,7 @@ def diverges(ctx):
 
 def test_nan_is_never_committed_and_the_tensor_is_named(tmp_path):
     with pytest.raises(RunFailed, match=r"model\.1\.bias holds NaN or infinity"):
-        eksml.train(diverges, storage=tmp_path, name="nan", **CALL)
+        eksml.train(diverges, storage=tmp_path, name="nan", **ALONE)
     run = eksml.get_run("nan", storage=tmp_path)
     steps = [step for step, _ in run.checkpoints()]
     assert 10 in steps
@@ -239,39 +243,24 @@ def said(work) -> str:
     return "nothing"
 
 
-def wrong_at_first(ctx):
+def wrong(ctx):
+    """On a run that goes on from a checkpoint of ``torch.nn.Linear(2, 2)``."""
     import torch
 
-    told = {
-        "no state": said(lambda: ctx.restore(model=torch.nn.Linear(2, 2), rate=0.1)),
-        "no data": said(lambda: ctx.batches("valid", batch_size=4)),
-    }
-    ctx.restore(model=torch.nn.Linear(2, 2))
-    steps = ctx.steps(range(2))
-    list(steps)
-    told["twice"] = said(lambda: list(ctx.steps(range(2))))
-    return told
-
-
-def wrong_on_resume(ctx):
-    import torch
-
+    right = torch.nn.Linear(2, 2)
     return {
+        "no state": said(lambda: ctx.restore(model=right, rate=0.1)),
+        "no data": said(lambda: ctx.batches("valid", batch_size=4)),
         "nothing restored": said(lambda: list(ctx.steps(range(2)))),
-        "other names": said(lambda: ctx.restore(net=torch.nn.Linear(2, 2))),
+        "twice": said(lambda: list(ctx.steps(range(2)))),
+        "other names": said(lambda: ctx.restore(net=right)),
         "other shape": said(lambda: ctx.restore(model=torch.nn.Linear(3, 2))),
     }
 
 
-def test_wrong_uses_of_the_context_are_told_with_the_remedy(tmp_path):
-    told = eksml.train(wrong_at_first, storage=tmp_path).result()
-    assert "rate: a float has no state_dict() and load_state_dict()" in told["no state"]
-    assert "'valid' was not given as data" in told["no data"]
-    assert "ctx.steps: was called twice" in told["twice"]
-    assert all(text.startswith("InvalidSpec") for text in told.values())
-
-
-def test_a_resume_that_does_not_fit_its_checkpoint_is_told(tmp_path):
+@pytest.fixture
+def begun(tmp_path) -> str:
+    """The name of a run that was given up after its first checkpoint."""
     import torch
 
     run = create(URI.parse(tmp_path), "resumed", verb="train", entry="fit")
@@ -288,12 +277,21 @@ def test_a_resume_that_does_not_fit_its_checkpoint_is_told(tmp_path):
     writer.finish()
     writer.close()
     abandon(run, ValueError("for the test"))
-    told = eksml.train(wrong_on_resume, storage=tmp_path, name="resumed").result()
+    return run.name
+
+
+def test_wrong_uses_of_the_context_are_told_with_the_remedy(begun, tmp_path):
+    told = eksml.train(wrong, storage=tmp_path, name=begun).result()
+    spec = ("no state", "no data", "twice")
+    assert all(told[name].startswith("InvalidSpec") for name in spec)
+    assert all(told[name].startswith("CheckpointError") for name in told.keys() - spec)
+    assert "rate: a float has no state_dict() and load_state_dict()" in told["no state"]
+    assert "'valid' was not given as data" in told["no data"]
+    assert "ctx.steps: was called twice" in told["twice"]
     assert "goes on from step 7, but nothing was restored" in told["nothing restored"]
     assert "holds ['model'], but ctx.restore was given ['net']" in told["other names"]
     assert "model does not fit" in told["other shape"]
     assert "size mismatch" in told["other shape"]
-    assert all(text.startswith("CheckpointError") for text in told.values())
 
 
 # From a script
@@ -311,7 +309,7 @@ def fit(ctx):
     return {"value": Half()(FACTOR * ctx.config["value"])}
 
 if __name__ == "__main__":
-    run = eksml.train(fit, config={"value": 5}, workers=2)
+    run = eksml.train(fit, config={"value": 5})
     print(run.result())
 """
 
