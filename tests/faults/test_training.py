@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 from loops import TOTAL, fit, outcome
 
@@ -73,48 +74,49 @@ def pid_of(folder: Path, rank: int) -> int:
 
 
 def test_a_killed_worker_changes_nothing(embedded_ray, undisturbed, tmp_path):
-    for points in kill_points(max(2, KILLS)):  # what was killed once can be killed again
+    """And those that go on in its place are forked, with everything imported."""
+    for points in kill_points(KILLS):
         config = {"total": TOTAL, "sleep_s": 0.1, "pids": str(tmp_path)}
         run = eksml.train(fit, config=config, storage=tmp_path / "runs", wait=False, **CALL)
         first = 0
         for count, point in enumerate(points):
             first = wait_for_step(run, point, tmp_path, after=first)
             os.kill(pid_of(tmp_path, count % 2), signal.SIGKILL)
+        wait_for_step(run, points[-1], tmp_path, after=first)
+        for rank in (0, 1):
+            parent = psutil.Process(pid_of(tmp_path, rank)).parent()
+            assert any(part.endswith("template.py") for part in parent.cmdline())
         run.wait(progress=False)
         assert outcome(run) == undisturbed(TOTAL)
         assert run.receipt().restarts == len(points)
 
 
-def test_a_killed_node_changes_nothing(cluster, undisturbed, tmp_path):
-    for points in kill_points(KILLS):
+def test_a_killed_node_and_then_a_killed_driver_change_nothing(cluster, undisturbed, tmp_path):
+    """In one run: what was killed once can be killed again."""
+    for points in kill_points(2 * KILLS):
         config = {"total": TOTAL, "sleep_s": 0.1, "pids": str(tmp_path)}
         run = eksml.train(
             fit, config=config, storage=tmp_path / "runs", cluster=cluster, wait=False, **CALL
         )
-        first = 0
-        for point in points:
+        first, kills = 0, Counter[str]()
+        for point, victim in zip(points, itertools.cycle(["node", "driver"]), strict=False):
             first = wait_for_step(run, point, tmp_path, after=first)
-            session = os.getsid(pid_of(tmp_path, 1))
-            [node] = [node for node in cluster.nodes() if node.pid == session]
-            cluster.kill(node.id)
+            if victim == "node":
+                cluster.kill(node_of(cluster, tmp_path).id)
+            else:
+                os.kill(read_lease(run.uri).pid, signal.SIGKILL)
+            kills[victim] += 1
         run.wait(progress=False)
         assert outcome(run) == undisturbed(TOTAL)
+        assert run.receipt().attempts == kills["driver"] + 1
         assert run.receipt().restarts == len(points)
 
 
-def test_a_killed_driver_on_a_cluster_changes_nothing(cluster, undisturbed, tmp_path):
-    for points in kill_points(KILLS):
-        config = {"total": TOTAL, "sleep_s": 0.1, "pids": str(tmp_path)}
-        run = eksml.train(
-            fit, config=config, storage=tmp_path / "runs", cluster=cluster, wait=False, **CALL
-        )
-        first = 0
-        for point in points:
-            first = wait_for_step(run, point, tmp_path, after=first)
-            os.kill(read_lease(run.uri).pid, signal.SIGKILL)
-        run.wait(progress=False)
-        assert outcome(run) == undisturbed(TOTAL)
-        assert run.receipt().attempts == len(points) + 1
+def node_of(cluster, words: Path):
+    """The node of the second rank: a node's processes share a session."""
+    session = os.getsid(pid_of(words, 1))
+    [node] = [node for node in cluster.nodes() if node.pid == session]
+    return node
 
 
 def test_a_reclaimed_node_loses_no_step(cluster, undisturbed, tmp_path):
@@ -124,42 +126,10 @@ def test_a_reclaimed_node_loses_no_step(cluster, undisturbed, tmp_path):
         fit, config=config, storage=tmp_path / "runs", cluster=cluster, wait=False, **options
     )
     wait_for_step(run, 10, tmp_path)
-    session = os.getsid(pid_of(tmp_path, 1))
-    [node] = [node for node in cluster.nodes() if node.pid == session]
-    cluster.interrupt(node.id)
+    cluster.interrupt(node_of(cluster, tmp_path).id)
     run.wait(progress=False)
     assert outcome(run) == undisturbed(TOTAL)
     events = [entry.record for entry in Tail(run.uri / "events").new()]
     stopped = next(event["step"] for event in events if event["kind"] == "ended")
     restored = [e["restored_step"] for e in events if e["kind"] == "incarnation_started"]
     assert restored == [0, stopped]
-
-
-SCRIPT = """
-import sys
-sys.path.insert(0, {loops!r})
-import eksml
-from loops import fit
-eksml.train(fit, config={config!r}, storage={storage!r}, name="again", **{call!r})
-"""
-
-
-def test_a_killed_script_goes_on_when_it_is_started_again(undisturbed, tmp_path):
-    config = {"total": TOTAL, "sleep_s": 0.05, "pids": str(tmp_path)}
-    script = SCRIPT.format(
-        loops=str(Path(__file__).parent.parent),
-        config=config,
-        storage=str(tmp_path),
-        call=CALL,
-    )
-    [points] = kill_points(1)
-    first = subprocess.Popen([sys.executable, "-c", script])
-    while not (tmp_path / "again" / "run.json").exists():
-        time.sleep(0.1)
-    run = eksml.get_run("again", storage=tmp_path)
-    wait_for_step(run, points[0], tmp_path)
-    first.kill()
-    first.wait()
-    assert run.state == "interrupted"
-    subprocess.run([sys.executable, "-c", script], check=True)
-    assert outcome(run) == undisturbed(TOTAL)

@@ -1,4 +1,5 @@
-"""FAULTS cases 2 and 5 for a whole run: training on S3 whose writer is killed, and S3 that is sick.
+"""FAULTS cases 2 and 5 for a whole run: training on S3 whose writer is killed, or whose script is
+killed while S3 is sick.
 
 The runs are scripts, so that the credentials of the test's S3 reach the workers by the environment,
 as they do on a laptop.
@@ -79,7 +80,7 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) 
 def read_all(run: Run, done: threading.Event) -> set[int]:
     """Load each checkpoint as soon as it is listed, and again; ``load`` verifies every byte."""
     seen = set()
-    while not done.is_set():
+    while not done.wait(0.1):
         for step, folder in run.checkpoints():
             assert load(folder).step == step
             seen.add(step)
@@ -141,19 +142,25 @@ def test_a_writer_killed_on_s3_leaves_no_half_checkpoint_and_changes_nothing(
     assert run.receipt().restarts == KILLS
 
 
-def test_a_run_whose_s3_fails_a_third_of_all_requests_loses_no_checkpoint(
+def test_a_killed_script_that_is_started_again_loses_nothing_while_s3_fails_a_third_of_all_requests(
     undisturbed, bucket, proxy
 ):
+    run = Run(bucket / "s3")
     proxy.on()
-    process = start(bucket, proxy, sleep_s=0.25)
-    output, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, output
+    first = start(bucket, proxy, sleep_s=0.1)
+    wait_until(run.checkpoints, first)
+    first.kill()
+    first.communicate()
+    assert run.state == "interrupted"
+    second = start(bucket, proxy, sleep_s=0.1)
+    output, _ = second.communicate(timeout=900)
+    assert second.returncode == 0, output
     print(f"{proxy.num_requests} requests, {dict(proxy.faults)}")
     assert set(proxy.faults) == {"503", "reset", "lost"}
-    run = Run(bucket / "s3")
     assert outcome(run) == undisturbed(TOTAL)
-    assert run.receipt().restarts == 0  # a checkpoint that fails ends its workers
+    assert run.receipt().attempts == 2
+    assert run.receipt().restarts == 1  # by the kill; a checkpoint that fails would end its workers
     found = [load(folder).step for _, folder in run.checkpoints()]
     assert len(found) > 2
     tries = Counter(target for target in writes(proxy) if "/manifest" not in target)
-    assert max(tries.values()) <= TRIES
+    assert max(tries.values()) <= 2 * TRIES  # in two attempts

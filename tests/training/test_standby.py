@@ -1,4 +1,7 @@
-"""Workers that are forked from the copy that the first one left behind."""
+"""Workers that are forked from the copy that the first one left behind.
+
+A run whose workers are forked after a kill is in ``tests/faults/test_training.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from loops import TOTAL, fit, outcome
 
-import eksml
-from eksml.runs.progress import read_progress
 from eksml.training import standby
 from eksml.training.standby import launcher
 
@@ -206,22 +206,3 @@ def test_a_node_that_lacks_the_launcher_starts_python(tmp_path, monkeypatch):
     command = standby.runtime_env("run/1", {"CPU"}, set())["py_executable"]
     script = f"exec {command} -c 'print(2)'"
     assert subprocess.run(["bash", "-c", script], capture_output=True).stdout == b"2\n"
-
-
-def pids_of(folder: Path) -> list[int]:
-    return [int((folder / f"rank{rank}").read_text()) for rank in (0, 1)]
-
-
-def test_a_run_that_goes_on_in_forked_workers_ends_the_same(undisturbed, tmp_path):
-    call = {"workers": 2, "checkpoint": {"every_steps": 10}, "storage": tmp_path / "runs"}
-    config = {"total": TOTAL, "sleep_s": 0.1, "pids": str(tmp_path)}
-    run = eksml.train(fit, config=config, wait=False, **call)
-    wait_until(lambda: (found := read_progress(run.uri)) is not None and found.step > 15)
-    before = pids_of(tmp_path)
-    os.kill(before[1], signal.SIGKILL)
-    wait_until(lambda: not set(before) & set(pids_of(tmp_path)))
-    for pid in pids_of(tmp_path):
-        parent = psutil.Process(pid).parent()
-        assert any(part.endswith("template.py") for part in parent.cmdline())
-    run.wait(progress=False)
-    assert outcome(run) == undisturbed(TOTAL)
