@@ -10,7 +10,7 @@ from eksml.storage import URI
 from eksml.streams.endpoints.files import Files, Format
 from eksml.streams.endpoints.http import Http
 from eksml.streams.endpoints.kafka import Kafka, Values
-from eksml.streams.endpoints.kinesis import Kinesis
+from eksml.streams.endpoints.kinesis import Kinesis, Start
 from eksml.streams.endpoints.nats import Nats
 from eksml.streams.endpoints.postgres import Postgres
 from eksml.streams.endpoints.sqs import Sqs
@@ -162,18 +162,22 @@ def served(app: str) -> Served:
     return Served(app)
 
 
-def kinesis(stream: str, *, key: str | None = None, name: str | None = None) -> Stream:
+def kinesis(
+    stream: str, *, key: str | None = None, start: Start = "earliest", name: str | None = None
+) -> Stream:
     """A stream of Kinesis: its records, each a JSON object; in ``to``, a sink.
 
-    As a source, shards are read from the oldest record on, by sequence numbers that the checkpoint
-    holds, through splits and merges, with the times of arrival. Shards are shared out to the
-    workers; a merge of shards of two workers has the tasks begin again from the last checkpoint.
+    As a source, shards are read by sequence numbers that the checkpoint holds, through splits and
+    merges, with the times of arrival. Shards are shared out to the workers; a merge of shards of
+    two workers has the tasks begin again from the last checkpoint.
     As a sink, events are put when their checkpoint stands; a crash meanwhile puts some again.
 
     Args:
         key: As a sink: column whose value decides the shard; events are spread unless given.
+        start: Where a stream without a checkpoint begins: ``earliest``, ``latest`` (by this
+            machine's clock), or a datetime with its time zone.
     """
-    return begin(Kinesis(stream, key), name)
+    return begin(Kinesis(stream, key, start), name)
 
 
 def postgres(table: str, dsn: str, *, key: str | Sequence[str] = ()) -> Postgres:

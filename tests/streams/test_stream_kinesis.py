@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -213,6 +215,46 @@ def test_events_are_put_when_their_checkpoint_stands(server, tmp_path):
 
     asyncio.run(work())
     assert found() == list(range(600))
+
+
+def test_a_stream_begins_where_it_shall_and_loses_nothing_that_comes_then(server, tmp_path):
+    server.make_stream("begun", 2)
+    put(server, "begun", range(1000, 1020))
+    time.sleep(0.05)
+    moment = datetime.now(UTC)
+
+    def from_(start, effects):
+        graph = streams.kinesis("begun", start=start).to(streams.call(effects, each_epoch=True))
+        return Simulation(graph, URI.parse(tmp_path / str(start)))
+
+    async def latest(simulation):
+        await simulation.start(1)
+        await simulation.read()
+        await simulation.checkpoint()
+        await simulation.crash()
+        put(server, "begun", range(50))  # while nobody is there
+        server.split("begun", "shardId-000000000000")
+        put(server, "begun", range(50, 100))
+        await simulation.start(2)
+        await read_until(simulation, lambda: given_so_far(simulation) >= 100)
+        await simulation.checkpoint()
+
+    async def by_moment(simulation):
+        await simulation.start(1)
+        await read_until(simulation, lambda: given_so_far(simulation) >= 100)
+        await simulation.checkpoint()
+
+    for start, work in (("latest", latest), (moment, by_moment)):
+        effects = Effects()
+        asyncio.run(work(from_(start, effects)))
+        assert Counter(event["n"] for event in effects.events) == Counter(range(100))
+
+
+@pytest.mark.parametrize("start", ["newest", datetime(2026, 1, 1), 3])
+def test_a_start_that_is_no_place_is_refused(start):
+    [problem] = Kinesis("numbers", start=start).problems()
+    assert problem.path == "start"
+    assert "time zone" in problem.remedy
 
 
 def test_a_stream_that_is_not_there_is_told(server):

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from eksml.errors import StorageUnavailable
 from eksml.streams.aws import told
@@ -14,8 +15,13 @@ from eksml.streams.batch import Batch
 from eksml.streams.sources import shards
 from eksml.streams.sources.base import EndOfSource, Place, Read
 
+if TYPE_CHECKING:
+    from eksml.streams.endpoints.kinesis import Kinesis, Start
+
 DONE = "done"
 """Position of a shard that was closed and read to its end."""
+_MOMENT = "@"
+"""Before seconds since the epoch, in a position."""
 _MOST_RECORDS = 10_000
 _PAUSE_S = 0.25
 """Between looks at one shard: Kinesis gives five answers a second, to all readers together."""
@@ -56,9 +62,12 @@ class Shards:
         return found
 
     def iterator(self, shard: str, after: str | None) -> str:
-        """A place behind a sequence number, or at the oldest record."""
+        """A place behind a sequence number, at a moment, or at the oldest record."""
         kind: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
-        if after is not None:
+        if after is not None and after.startswith(_MOMENT):
+            moment = float(after.removeprefix(_MOMENT))
+            kind = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": moment}
+        elif after is not None:
             kind = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": after}
         with told(self._what):
             answer = self._client.get_shard_iterator(StreamName=self._stream, ShardId=shard, **kind)
@@ -78,24 +87,38 @@ class Shards:
         return Answer(found["Records"], found.get("NextShardIterator"))
 
 
-async def open_reader(stream: str, place: Place) -> KinesisReader:
+async def open_reader(source: Kinesis, place: Place) -> KinesisReader:
     """A reader of this task's shards.
 
     Raises:
         NotFound, AccessDenied, StorageUnavailable: The stream cannot be read.
     """
-    calls = await asyncio.to_thread(Shards, stream)
-    return KinesisReader(calls, place, await asyncio.to_thread(calls.parents))
+    calls = await asyncio.to_thread(Shards, source.stream)
+    parents = await asyncio.to_thread(calls.parents)
+    return KinesisReader(calls, place, parents, _begin(source.start))
+
+
+def _begin(start: Start) -> str | None:
+    """The position to begin at, where no checkpoint knows one; None is the oldest record. «latest»
+    is a moment, so that it stays the same and children of shards are read from their first record.
+    """
+    if start == "earliest":
+        return None
+    moment = start.timestamp() if isinstance(start, datetime) else time.time()
+    return f"{_MOMENT}{moment:.3f}"
 
 
 class KinesisReader:
-    """Positions are by shard: the sequence number of the last record that was given, or «done».
+    """Positions are by shard: the sequence number of the last record that was given, «done», or
+    the moment to begin at.
 
     A merge of shards that two tasks read raises StorageUnavailable, which has the stream begin
     again from its last checkpoint, with both parents and the child in one task.
     """
 
-    def __init__(self, calls: Shards, place: Place, parents: dict[str, list[str]]) -> None:
+    def __init__(
+        self, calls: Shards, place: Place, parents: dict[str, list[str]], begin: str | None
+    ) -> None:
         self._calls = calls
         self._parents = parents
         known = place.positions
@@ -103,7 +126,9 @@ class KinesisReader:
         self._mine = shards.share(parents, done, place.index, place.parallelism)
         # What is done is kept in mind by the first task, as long as Kinesis keeps the shard
         kept = self._mine | ({*done} & {*parents} if place.index == 0 else set())
-        self._at: dict[str, str | None] = {shard: known.get(shard) for shard in sorted(kept)}
+        if known:  # what it does not name has come since
+            begin = None
+        self._at: dict[str, str | None] = {s: known.get(s, begin) for s in sorted(kept)}
         self._others_done = {*done} - kept
         self._iterators: dict[str, str] = {}
         self._asking: dict[str, asyncio.Task[Answer]] = {}
