@@ -33,4 +33,5 @@ def test_the_table_shows_each_step_and_the_last_checkpoint(tmp_path):
     assert "1,000" in shown.stdout
     told = json.loads(top("mine", "--storage", tmp_path, "--json").stdout)
     assert told["steps"]["counting"]["events_in"] == 1000
+    assert told["steps"]["counting"]["state_bytes"] > 0 == told["steps"]["counting"]["disk_bytes"]
     assert told["checkpoint"]["epoch"] == 1
