@@ -24,7 +24,7 @@ import eksml.streams as streams
 from eksml.runs.lease import read_lease
 from eksml.streams import checkpoints, stream
 
-KILLS = int(os.environ.get("EKSML_KILLS", "2"))
+KILLS = int(os.environ.get("EKSML_KILLS", "1"))
 EVENTS = int(os.environ.get("EKSML_EVENTS", "30000"))
 WINDOW_S = 5
 FEW = [("generator", "nats"), ("kafka", "kafka"), ("nats", "postgres"), ("files", "call")]
