@@ -32,11 +32,11 @@ from tiny_llm import tiny_llm
 
 KILLS = int(os.environ.get("EKSML_KILLS", "2"))
 """Processes that are killed; half of them replicas, half of them engines."""
-RATE = 20.0
+RATE = 10.0
 DEADLINE_S = 40.0
 SLOTS, QUEUE = 8, 24
 TOKENS = 8
-"""Of an answer: what one core makes of 20 requests a second, while another engine starts on it."""
+"""Of an answer: what half a core makes of 10 requests a second, while an engine starts on it."""
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -111,9 +111,9 @@ def assert_only_begun_streams_are_lost(report: Report) -> None:
 
 def test_ten_times_the_load_is_refused_and_what_is_let_in_is_answered(endpoint: Endpoint) -> None:
     seed = random.randrange(10**6)
-    calm = run(Load(endpoint.url, "tiny", 60, clients=2 * SLOTS, max_tokens=200, seed=seed))
+    calm = run(Load(endpoint.url, "tiny", 40, clients=2 * SLOTS, max_tokens=200, seed=seed))
     told("at capacity", calm)
-    assert calm.count(Outcome.OK) == 60
+    assert calm.count(Outcome.OK) == 40
     rate = max(10 * calm.requests_per_s, 100)  # a busy machine may be calmer later
     report = run(
         load(endpoint, 0, num_requests=int(5 * rate), rate=rate, max_tokens=200, seed=seed)
@@ -132,7 +132,7 @@ def test_two_hundred_clients_that_hang_up_leave_nothing_in_the_cache(endpoint: E
     with ThreadPoolExecutor(8) as asking:  # several at once, so that both replicas answer
         while sum(asking.map(in_use, [endpoint] * 16)):
             assert time.monotonic() < end_s
-    assert run(load(endpoint, 2)).count(Outcome.OK) == 40
+    assert run(load(endpoint, 2)).count(Outcome.OK) == 20
 
 
 def in_use(endpoint: Endpoint) -> float:
@@ -162,7 +162,7 @@ def test_nonsense_is_refused_and_harms_no_engine(endpoint: Endpoint) -> None:
         status, answer = post(endpoint, body)
         assert 400 <= status < 500, (body[:80], status, answer)
         assert {"message", "type", "param", "code"} <= answer["error"].keys()
-    assert run(load(endpoint, 2)).count(Outcome.OK) == 40
+    assert run(load(endpoint, 2)).count(Outcome.OK) == 20
     assert [core.pid for core in cores()] == before
 
 
@@ -201,14 +201,18 @@ def test_what_is_killed_takes_only_streams_with_it_that_had_begun(
     for _ in range(max(1, KILLS // 2)):
         wait_for_both(endpoint)
         seed = random.randrange(10**6)
-        killed = random.Random(seed).choice(replicas() if victim == "replica" else cores())
+        one = random.Random(seed).choice(replicas())
+        [core] = family.titled("EngineCore", below(one))
+        killed = one if victim == "replica" else core
         with driving(load(endpoint, 15, seed=seed)) as report:
             time.sleep(4)
             killed.kill()
             back_s = wait_for_both(endpoint, but=killed.pid)
         told(f"a {victim} was killed; two again after {back_s:.1f} s", report())
+        there = {each.pid for each in (*replicas(), *cores())}
+        assert not there & {one.pid, core.pid}, "neither goes on without the other"
         assert_only_begun_streams_are_lost(report())
-        assert report().count(Outcome.OK) > 200
+        assert report().count(Outcome.OK) > 100
 
 
 def test_an_engine_that_is_stopped_hangs_nobody_past_the_deadline(endpoint: Endpoint) -> None:
@@ -227,7 +231,7 @@ def test_an_engine_that_is_stopped_hangs_nobody_past_the_deadline(endpoint: Endp
             stopped.kill()
     assert report().count(Outcome.HUNG, Outcome.TRUNCATED) == 0
     assert all(each.outcome in (*CUT, Outcome.FAILED) for each in report().lost)
-    assert report().count(Outcome.OK) > 200
+    assert report().count(Outcome.OK) > 100
 
 
 def test_an_update_that_cannot_start_is_undone_and_loses_nothing(

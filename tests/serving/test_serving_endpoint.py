@@ -1,19 +1,19 @@
-"""``eksml.serve``: what it refuses, what it returns, and what becomes of an engine that dies."""
+"""``eksml.serve``: what it refuses, and what it returns.
+
+What becomes of an engine that dies is in ``tests/faults/test_serving.py``.
+"""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psutil
 import pytest
-from family import titled
 
 from eksml.errors import InvalidSpec
 from eksml.serving import ModelSpec
@@ -21,6 +21,9 @@ from eksml.serving.verb import serve
 
 if TYPE_CHECKING:
     from eksml.serving.endpoint import Endpoint
+
+
+pytestmark = pytest.mark.long
 
 
 def get(url: str) -> str:
@@ -99,24 +102,3 @@ def test_a_source_alone_is_named_by_its_last_part(tmp_path: Path) -> None:
     source = str(tmp_path / "my-model")
     with pytest.raises(InvalidSpec, match="'my-model' is the name of two"):
         serve([source, {"name": "my-model", "source": source}])
-
-
-def test_a_dead_engine_takes_its_replica_with_it_and_both_come_back(endpoint: Endpoint) -> None:
-    """A stream that is under way ends with an error; the next requests are answered anew."""
-    import openai
-
-    client = endpoint.client(max_retries=0)
-    [core] = titled("VLLM::EngineCore")
-    [replica] = titled("ServeReplica:tests")
-    asked: dict[str, Any] = {"model": "tiny", "prompt": "on and on", "max_tokens": 450}
-    stream = client.completions.create(**asked, stream=True, extra_body={"ignore_eos": True})
-    next(iter(stream))
-    os.kill(core.pid, signal.SIGKILL)
-    with pytest.raises(openai.APIError, match=r"EngineCore|unfinished"):
-        for _ in stream:
-            pass
-    psutil.wait_procs([core, replica], timeout=30)
-    assert not replica.is_running()
-    endpoint.wait_ready(120)
-    client.completions.create(model="tiny", prompt="x", max_tokens=2)
-    assert len(titled("VLLM::EngineCore")) == 1
