@@ -7,7 +7,7 @@ import contextlib
 import functools
 import gc
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -134,7 +134,12 @@ class Task:
         """Take up the state, and finish what a checkpoint left to be committed.
 
         ``common`` are the fields of :class:`Assignment` that all tasks share."""
-        self._collect()
+        with self._settled_heap():
+            await self._start(common, stage, index, peers)
+
+    async def _start(
+        self, common: Parcel, stage: int, index: int, peers: dict[tuple[int, int], Any]
+    ) -> None:
         self._assignment = assignment = Assignment(stage=stage, index=index, **common.open())
         self._keep_logs(assignment)
         wiring = Wiring(assignment, peers, self._lock, self._fail)
@@ -147,17 +152,20 @@ class Task:
             tokens = restored.prepared.get(name, []) if first else []
             for token in tokens[assignment.index :: assignment.plan.parallelism]:
                 await sink.writer.commit(restored.epoch, token)
-        self._freeze()
 
-    def _collect(self) -> None:
-        """Let go of what was here before this incarnation, before its state takes more room."""
+    @contextlib.contextmanager
+    def _settled_heap(self) -> Iterator[None]:
+        """Let go of what was here before, and spare the collector of garbage what comes and stays:
+        it would go through all modules and all state again and again, which takes a third of the
+        time where events are Python objects."""
         gc.unfreeze()
         gc.collect()
-
-    def _freeze(self) -> None:
-        """Spare the collector of garbage what stays: it would go through all modules and all state
-        again and again, which takes a third of the time where events are Python objects."""
-        gc.freeze()
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.freeze()
+            gc.enable()
 
     def _keep_logs(self, place: Assignment) -> None:
         """Copy what users' functions print into the run's logs."""
