@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stream_figures import alone, beside
 from stream_nexmark import EVENTS, FLINK, QUERIES
@@ -19,21 +19,35 @@ NEVER_S = 1e6
 UNIT = "events/s"
 
 
-def timed(graph_of: Callable[[Callable[[], None]], Any], **how: Any) -> float:
-    """Seconds from when a graph's events are made to its last output.
+class Spent(NamedTuple):
+    """From when a graph's events are made to its last output."""
 
-    ``graph_of(note)`` gives the graph before its sink; its source calls ``note`` when it begins.
-    """
+    wall_s: float
+    cpu_s: float
+    """Of the one task."""
+
+
+def spent(graph_of: Callable[[Callable[[], None]], Any], **how: Any) -> Spent:
+    """What a graph takes. ``graph_of(note)`` gives it before its sink; its source calls ``note``
+    when it begins."""
     with tempfile.TemporaryDirectory() as folder:
         begun, ended = Path(folder, "begun"), Path(folder, "ended")
         graph = graph_of(lambda: note(begun)).to(streams.call(lambda _: note(ended), columns=True))
         streams.stream(graph, storage=folder, **{"checkpoint_every_s": 1.0, **how})
-        return float(ended.read_text()) - float(begun.read_text())
+        first, last = (
+            [float(word) for word in file.read_text().split()] for file in (begun, ended)
+        )
+        return Spent(last[0] - first[0], last[1] - first[1])
+
+
+def timed(graph_of: Callable[[Callable[[], None]], Any]) -> float:
+    """Seconds that a graph takes."""
+    return spent(graph_of).wall_s
 
 
 def note(file: Path) -> None:
-    """Write down what time it is."""
-    file.write_text(str(time.time()))
+    """Write down what time it is, and how much CPU this process has used."""
+    file.write_text(f"{time.time()} {time.process_time()}")
 
 
 def nexmark(rounds: int) -> None:
@@ -70,21 +84,28 @@ def numbers(count: int, keys: int) -> Callable[[Callable[[], None]], Any]:
 def checkpoints(rounds: int) -> None:
     """A checkpoint each second against none, and none against none as the null."""
     for keys, count in ((1_000, 20_000_000), (100_000, 10_000_000)):
-        found: dict[str, list[float]] = {"each second": [], "none": [], "none again": []}
-        order = list(found)
+        found: dict[str, list[Spent]] = {"each second": [], "none": [], "none again": []}
         for number in range(rounds):
-            for name in order if number % 2 == 0 else reversed(order):
+            for name in found if number % 2 == 0 else reversed(found):
                 every_s = 1.0 if name == "each second" else NEVER_S
-                found[name].append(timed(numbers(count, keys), checkpoint_every_s=every_s))
-        speeds = [[count / seconds for seconds in found[name]] for name in order]
-        with_, without, again = (statistics.median(found[name]) for name in order)
+                found[name].append(spent(numbers(count, keys), checkpoint_every_s=every_s))
+        with_, without, again = found.values()
         beside(
             f"stream with a checkpoint each second, beside none, {keys:,} keys",
-            *speeds[:2],
+            [count / each.wall_s for each in with_],
+            [count / each.wall_s for each in without],
             UNIT,
-            cost_percent=100 * (with_ / without - 1),
-            null_percent=100 * (again / without - 1),
+            null_percent=percent(again, without, "wall_s"),
+            cost_percent=percent(with_, without, "wall_s"),
+            cpu_percent=percent(with_, without, "cpu_s"),
+            cpu_null_percent=percent(again, without, "cpu_s"),
         )
+
+
+def percent(some: list[Spent], others: list[Spent], clock: str) -> float:
+    """How much more the median of some is than that of others."""
+    a, b = (statistics.median(getattr(each, clock) for each in all_) for all_ in (some, others))
+    return 100 * (a / b - 1)
 
 
 def latency(rounds: int) -> None:
