@@ -124,7 +124,7 @@ def test_killed_tasks_change_nothing(embedded_ray, tmp_path):
 
 SCRIPT = """
 import sys
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 import eksml
 from eksml.streams import stream
 from test_streams import graph
@@ -135,7 +135,7 @@ stream(graph({out!r}, {seconds!r}), storage={storage!r}, name="mine", parallelis
 
 def script(tmp_path, seconds):
     code = SCRIPT.format(
-        folder=str(Path(__file__).parent),
+        folders=[str(folder) for folder in Path(__file__).parents[:2]],
         out=str(tmp_path / "out"),
         seconds=seconds,
         storage=str(tmp_path),
@@ -149,6 +149,7 @@ def test_a_killed_driver_changes_nothing_when_it_is_started_again(tmp_path):
     for moment in moments:
         process = script(tmp_path, 6 + 2 * KILLS)
         while not (tmp_path / "mine" / "run.json").exists():
+            assert process.poll() is None
             time.sleep(0.1)
         run = eksml.get_run("mine", storage=tmp_path)
         before = max(checkpoints.epochs_of(run.uri), default=0)
