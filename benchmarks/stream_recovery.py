@@ -67,7 +67,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     given = parser.parse_args()
     connect(num_cpus=4)
-    with tempfile.TemporaryDirectory() as folder:
+    # Tasks may write a last part of their state while the folder goes
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")
 
         def note(columns: dict[str, Any]) -> None:
