@@ -48,6 +48,10 @@ HAPROXY = {
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # A replica that does not answer its health check is out after 2 × 1 s instead of 2 × 5 s
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    # One that refuses a connection is out at once, until its health check says otherwise. With
+    # Serve's 3 refusals, the one try that a request has left may meet it again: where all others
+    # have as much to do as the balancing allows, HAProxy takes any
+    "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
     # How long a replica that is to go stays reachable. HAProxy knows within a second; Serve's 30 s
     # are for load balancers of a cloud, which do not see replicas here
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from eksml.serving.environment import HAPROXY
 from eksml.serving.gate.errors import RETRY_ON
 from eksml.serving.routing import BEGINNINGS, balance_algorithm
 from eksml.testing.ports import free_ports
@@ -49,6 +50,10 @@ backend replicas
 {servers}
 """
 """What Serve renders, without what is of no importance to routing."""
+
+
+_LIMIT = HAPROXY["RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT"]
+_OUT = f"observe layer4 error-limit {_LIMIT} on-error mark-down"
 
 
 class Replicas:
@@ -103,7 +108,7 @@ class Replicas:
 def proxy(ports: list[int], folder: Path) -> Iterator[str]:
     """HAProxy before the servers at these ports."""
     [port] = free_ports(1)
-    servers = "\n".join(f"    server s{each} 127.0.0.1:{each} check" for each in ports)
+    servers = "\n".join(f"    server s{each} 127.0.0.1:{each} check {_OUT}" for each in ports)
     fields = {"retry_on": RETRY_ON, "balance": balance_algorithm(), "port": port}
     file = folder / "haproxy.cfg"
     file.write_text(CONFIG.format(servers=servers, **fields))
@@ -242,6 +247,20 @@ def test_beginnings_of_a_replica_that_is_gone_are_asked_of_others(
     with proxy([nobody, *replicas.ports[:2]], tmp_path) as url:
         found = Counter(met(url, [chat(words(dice, 100)) for _ in range(50)]))
     assert set(found) == {0, 1}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_nothing_is_lost_to_a_replica_that_has_just_gone(
+    first: bool, dice: random.Random, tmp_path: Path
+) -> None:
+    """Though the other one has more to do than its bound."""
+    with Replicas(1) as stays, ExitStack() as goes:
+        ports = [*stays.ports, *goes.enter_context(Replicas(1)).ports]
+        with proxy(ports[::-1] if first else ports, tmp_path) as url:
+            time.sleep(2.5)  # two health checks: before, the first failure is enough
+            goes.close()
+            stays.hold_s = 0.05
+            assert met(url, [chat(words(dice, 100)) for _ in range(60)], clients=40) == [0] * 60
 
 
 def test_a_new_replica_takes_its_share_and_no_other_beginning_moves(
