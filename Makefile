@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 EXTRA ?=
-WORKERS ?= 2
+WORKERS ?= 0
 VENV := .venv/bin
 ENVIRONMENT := $(PYTHON) tools/environment.py
 
@@ -22,7 +22,7 @@ demo:  ## train on a local cluster, kill a node in the middle, see it finish all
 	@$(ENVIRONMENT) demo
 	@$(VENV)/python jobs/demo.py
 
-test:  ## all tests (ARGS="-k storage" for some; WORKERS=0: in one process, as for -s)
+test:  ## all tests (ARGS="-k storage" for some; WORKERS=2: in two processes side by side)
 	@$(ENVIRONMENT) dev cpu
 	@$(VENV)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
