@@ -30,8 +30,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config) -> Division:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    long_files_first(items)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes, which shall end together
+        long_files_first(items)
 
 
 @pytest.fixture(scope="session")
