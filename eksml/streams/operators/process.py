@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from eksml.errors import CallError, Problem
 from eksml.streams.batch import Batch, Event
+from eksml.streams.operators.alarms import Alarms
 from eksml.streams.operators.base import Context, Operator, Spec
 from eksml.streams.operators.functions import function_problems
 from eksml.streams.operators.key_text import Key
@@ -83,15 +83,14 @@ class _Process(Operator):
             lambda key, kept: min(kept.timers, default=None),
             context.state_memory,
         )
-        self._due: list[tuple[int, int, Key]] = []
-        self._turns = 0
+        self._timers = Alarms(self._state, lambda kept: kept.timers)
         self._watermark = NEVER
         self._trying = Trying(context)
 
     async def process(self, batch: Batch, side: int) -> None:
         assert batch.groups is not None
         keys = list(keys_of(batch, self.context.keys))
-        self._wind(self._state.bring(keys))
+        self._timers.wind(self._state.bring(keys))
         places = zip(keys, batch.times.tolist(), batch.groups.tolist(), strict=True)
         outputs = Outputs()
 
@@ -105,7 +104,7 @@ class _Process(Operator):
 
         await self._trying.once(batch, process)
         await outputs.emit(self.context)
-        self._settle(keys)
+        self._timers.settle(keys)
 
     def _timing(self, key: Key, time: int) -> Timing:
         return Timing(dict(zip(self.context.keys, key, strict=True)), time, self._watermark)
@@ -114,41 +113,19 @@ class _Process(Operator):
         for time in timing._asked:
             if time not in kept.timers:
                 kept.timers.append(time)
-                self._wait_for(time, key)
+                self._timers.set(time, key)
         if kept.state or kept.timers:
             self._state.set(key, kept, group)
         elif self._state.get(key) is not None:
             self._state.delete(key)
 
-    def _wait_for(self, time: int, key: Key) -> None:
-        self._turns += 1  # keys of one moment need not be comparable
-        heapq.heappush(self._due, (time, self._turns, key))
-
-    def _wind(self, keys: Iterable[Key]) -> None:
-        """Wait for the timers of keys that have come into memory."""
-        for key in keys:
-            for time in self._state.get(key).timers:
-                self._wait_for(time, key)
-
-    def _settle(self, keys: Sequence[Key]) -> None:
-        """Wait only for timers of keys in memory: the store on the disk knows the others."""
-        if self._state.settle(keys):
-            self._due = [each for each in self._due if each[-1] in self._state]
-            heapq.heapify(self._due)
-
     async def on_watermark(self, watermark: int) -> None:
         self._watermark = max(self._watermark, watermark)
-        await self._ring_until(watermark)
-        for group in self._state.groups_due(watermark):
-            keys = self._state.bring_due(group, watermark)
-            self._wind(keys)
-            await self._ring_until(watermark)
-            self._settle(keys)
+        await self._timers.ring(watermark, self._ring_until)
 
     async def _ring_until(self, watermark: int) -> None:
         outputs = Outputs()
-        while self._due and self._due[0][0] <= watermark:
-            time, _, key = heapq.heappop(self._due)
+        for time, key in self._timers.due(watermark):
             kept = self._state.get(key)
             if kept is not None and time in kept.timers:
                 kept.timers.remove(time)
@@ -168,7 +145,7 @@ class _Process(Operator):
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
         self._watermark = watermark
         self._state.restore(tables)
-        self._wind(key for key, _ in self._state.items())
+        self._timers.wind(key for key, _ in self._state.items())
 
     def size(self) -> int:
         return len(self._state)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eksml.streams.batch import Batch, Event
+from eksml.streams.operators.alarms import Alarms
 from eksml.streams.operators.base import Context, Operator
 from eksml.streams.operators.key_text import Key
 from eksml.streams.operators.keyed import KeyedState, keys_of
@@ -46,8 +46,7 @@ class SessionWindows(Operator):
             lambda key, sessions: min(each.end for each in sessions),
             context.state_memory,
         )
-        self._ends: list[tuple[int, int, Key]] = []
-        self._turns = 0
+        self._ends = Alarms(self._state, lambda sessions: [each.end for each in sessions])
         self._closed = NEVER
         self._trying = Trying(context)
 
@@ -56,7 +55,7 @@ class SessionWindows(Operator):
 
         assert batch.groups is not None
         keys = list(keys_of(batch, self.context.keys))
-        self._expect(self._state.bring(keys))
+        self._ends.wind(self._state.bring(keys))
         places = zip(keys, batch.times.tolist(), batch.groups.tolist(), strict=True)
         late = np.zeros(len(batch), np.bool_)
         turn = enumerate(places)
@@ -69,7 +68,7 @@ class SessionWindows(Operator):
         if late.any():
             self.context.counts.late += int(late.sum())
             await self.context.emit(batch.filter(late), LATE)
-        self._settle(keys)
+        self._ends.settle(keys)
 
     def _add(self, key: Key, time: int, group: int, event: Event) -> bool:
         """Put the event into its session, which may join others; False if that has ended."""
@@ -86,38 +85,16 @@ class SessionWindows(Operator):
         end = max([end, *(each.end for each in touched)])
         rest = [each for each in sessions if each not in touched]
         self._state.set(key, [*rest, _Open(start, end, aggregate)], group)
-        self._wait_for(end, key)
+        self._ends.set(end, key)
         return True
 
-    def _wait_for(self, end: int, key: Key) -> None:
-        self._turns += 1  # keys of one end need not be comparable
-        heapq.heappush(self._ends, (end, self._turns, key))
-
-    def _expect(self, keys: Iterable[Key]) -> None:
-        """Wait for the ends of sessions that have come into memory."""
-        for key in keys:
-            for each in self._state.get(key):
-                self._wait_for(each.end, key)
-
-    def _settle(self, keys: Sequence[Key]) -> None:
-        """Wait only for sessions in memory: the store on the disk knows the others."""
-        if self._state.settle(keys):
-            self._ends = [each for each in self._ends if each[-1] in self._state]
-            heapq.heapify(self._ends)
-
     async def on_watermark(self, watermark: int) -> None:
-        await self._end_until(watermark)
-        for group in self._state.groups_due(watermark):
-            keys = self._state.bring_due(group, watermark)
-            self._expect(keys)
-            await self._end_until(watermark)
-            self._settle(keys)
+        await self._ends.ring(watermark, self._end_until)
         self._closed = max(self._closed, watermark)
 
     async def _end_until(self, watermark: int) -> None:
         done = []
-        while self._ends and self._ends[0][0] <= watermark:
-            end, _, key = heapq.heappop(self._ends)
+        for end, key in self._ends.due(watermark):
             for each in self._state.get(key) or ():
                 if each.end == end:
                     done.append((key, Span(each.start, end), self._maker.result(each.aggregate)))
@@ -144,7 +121,7 @@ class SessionWindows(Operator):
     def restore(self, tables: Iterable[pa.Table], watermark: int) -> None:
         self._state.restore(tables)
         self._closed = watermark
-        self._expect(key for key, _ in self._state.items())
+        self._ends.wind(key for key, _ in self._state.items())
 
     def size(self) -> int:
         return len(self._state)
