@@ -8,6 +8,7 @@ from typing import Any
 from eksml.serving.fit import Need, Room, gib
 from eksml.serving.profile_engine import Choice
 from eksml.serving.profiles import Settings
+from eksml.serving.routing import MOST_LOAD
 
 COLUMNS = ("setting", "value", "from", "why")
 
@@ -21,8 +22,8 @@ _LEFT_TO_VLLM = {
 _ROUTER = Choice(
     "prefix",
     "eksml",
-    "a replica that has a prompt's beginning skips it, and none gets more than 15 % above its "
-    "share; holds for all models of one Serve",
+    "a replica that has a prompt's beginning skips it, and none gets more than "
+    f"{MOST_LOAD - 100} % above its share; holds for all models of one Serve",
 )
 
 

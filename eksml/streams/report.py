@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from eksml.observe import metrics
 from eksml.runs.driver import Attempt
 from eksml.runs.journal import Journal, source_name
 from eksml.runs.progress import Progress, write_progress
@@ -23,15 +24,9 @@ STATUS = "status.json"
 _PAUSE_S = {"file": 1.0, "s3": 5.0}
 _SUMS = ("events_in", "events_out", "late", "dead", "busy_s")
 _SIZES = ("state_bytes", "disk_bytes")
-_NAMES = {
-    "events_in": "Events that a step of a stream has taken.",
-    "events_out": "Events that a step of a stream has given.",
-    "late": "Events that came after their last window had ended.",
-    "dead": "Events that went to the dead letters.",
-    "state_bytes": "Bytes of memory that the state of a step takes, about.",
-    "disk_bytes": "Bytes of the local disk that the state of a step takes.",
-    "lag_s": "How far event time at a step lies behind the clock.",
-}
+_PREFIX = "eksml_stream_"
+_NAMES = {metric.name.removeprefix(_PREFIX): metric.text for metric in metrics.STREAMS}
+"""What of the counts is a metric, and what it tells."""
 
 
 class Reporter:
@@ -189,7 +184,7 @@ class _Gauges:
 
         self._run = run
         self._gauges = {
-            key: Gauge(f"eksml_stream_{key}", description=text, tag_keys=("run", "step"))
+            key: Gauge(_PREFIX + key, description=text, tag_keys=("run", "step"))
             for key, text in _NAMES.items()
         }
 
