@@ -8,8 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-import family
 import pytest
+from following import results, wait_until, workers
 
 import eksml.streams as streams
 from eksml.errors import AlreadyExists, Fenced, InvalidSpec, NotFound
@@ -111,23 +111,6 @@ def handler(folder, env, seconds):
             super().__init__(folder, env, seconds)
 
     return Mine
-
-
-def results(run):
-    found = [s.uri for s in (run.uri / "requests").list(recursive=True)]
-    return [uri.read_json() for uri in found if uri.name == "result.json"]
-
-
-def wait_until(condition, run, timeout_s=90):
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert run.state in ("pending", "running"), run.why()
-        assert time.monotonic() < end_s, run.why()
-        time.sleep(0.1)
-
-
-def workers() -> list[int]:
-    return [process.pid for process in family.titled("::Worker")]
 
 
 @pytest.mark.long

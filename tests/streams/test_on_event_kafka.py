@@ -9,8 +9,8 @@ import signal
 import time
 from collections import Counter
 
-import family
 import pytest
+from following import results, wait_until, workers
 
 import eksml.streams as streams
 from eksml.errors import InvalidSpec, NotFound, RunFailed, StorageUnavailable
@@ -140,23 +140,6 @@ def test_latest_means_what_comes_after_the_first_start(broker):
 
 
 # On Ray
-
-
-def results(run):
-    found = [s.uri for s in (run.uri / "requests").list(recursive=True)]
-    return [uri.read_json() for uri in found if uri.name == "result.json"]
-
-
-def wait_until(condition, run, timeout_s=90):
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert run.state in ("pending", "running"), run.why()
-        assert time.monotonic() < end_s, run.why()
-        time.sleep(0.1)
-
-
-def workers() -> list[int]:
-    return [process.pid for process in family.titled("::Worker")]
 
 
 def leaving_traces(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from following import wait_until
 
 import eksml.streams as streams
 from eksml.errors import InvalidSpec, RunCancelled, RunFailed
@@ -50,17 +52,12 @@ def sums(source):
     )
 
 
+wait_for = functools.partial(wait_until, timeout_s=60)
+
+
 def read(folder):
     table = pq.read_table(folder)
     return sorted(table.to_pylist(), key=lambda row: (row["window_start"], row["key"]))
-
-
-def wait_for(condition, run, timeout_s=60):
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert run.state in ("pending", "running"), run.why()
-        assert time.monotonic() < end_s, run.why()
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
