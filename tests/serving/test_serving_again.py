@@ -19,10 +19,15 @@ if TYPE_CHECKING:
     from eksml.serving.endpoint import Endpoint
 
 
+def replicas(name: str) -> list[int]:
+    """The processes of an application's replicas."""
+    return [found.pid for found in titled(f"ServeReplica:{name}:")]
+
+
 def replica(name: str) -> int:
     """The process of an application's only replica."""
-    [found] = titled(f"ServeReplica:{name}:")
-    return found.pid
+    [found] = replicas(name)
+    return found
 
 
 def port_of(endpoint: Endpoint) -> int:
@@ -60,7 +65,7 @@ def test_of_several_applications_only_those_that_changed_are_replaced(stage: Her
     before = replica("one"), replica("other")
     stage.deploy([one, gateway("other", ("a", "b", "c"))])
     end_s = time.monotonic() + 60
-    while len(titled("ServeReplica:other:")) != 1 or replica("other") == before[1]:
+    while len(now := replicas("other")) != 1 or now == [before[1]]:
         assert time.monotonic() < end_s
         time.sleep(0.1)
     assert replica("one") == before[0]
