@@ -16,10 +16,14 @@ from typing import Any
 from eksml.serving.gate.suspects import Suspects
 
 TELL_S = 1.0
+HEARD_S = TELL_S + 0.5
+"""Until what one replica told is known to all."""
 SILENT_S = 5.0
 """A replica that has said nothing for so long is none any more. Of what it ran then, one request
 may have killed it, if it did not say that it goes."""
 
+_ALL_SEE_IT_S = 0.1
+"""Until each request under way knows that the engine is dead."""
 _NAMESPACE = "eksml"
 
 logger = logging.getLogger("eksml.serving")
@@ -78,6 +82,7 @@ class Commons:
         self._suspects = suspects
         self._replicas = 1
         self._actor: Any = None
+        self._mourning: asyncio.Task[None] | None = None
 
     def share(self) -> float:
         """This replica's part of the tenants' limits."""
@@ -102,6 +107,20 @@ class Commons:
         except Exception as error:  # its node may be gone; another one starts it anew
             self._actor = None
             logger.warning("The replicas' common memory does not answer: %s", error)
+
+    async def mourn(self) -> None:
+        """The engine is dead: tell what it computed, and wait until all replicas have heard it.
+        May be called by each of these requests; all wait for the same."""
+        if self._mourning is None:
+            self._mourning = asyncio.ensure_future(self._mourn())
+        await asyncio.shield(self._mourning)
+
+    async def _mourn(self) -> None:
+        await asyncio.sleep(_ALL_SEE_IT_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.tell(), HEARD_S)
+            await asyncio.sleep(HEARD_S)
+            await asyncio.wait_for(self.tell(), HEARD_S)
 
     def leave(self) -> None:
         """Say that the replica goes in peace."""

@@ -37,8 +37,9 @@ HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     # What has not begun to answer is asked of another replica
     "RAY_SERVE_HAPROXY_RETRY_ON": RETRY_ON,
-    # Once: a request that kills engines must not kill a third one
-    "RAY_SERVE_HAPROXY_RETRIES": "1",
+    # Twice: what a replica breaks off as it dies may be sent to it once more, by an HAProxy that
+    # does not know yet. (A request that kills engines still kills no third one: see the gate)
+    "RAY_SERVE_HAPROXY_RETRIES": "2",
     # Only what fits into a buffer can be sent again; Serve's 16 KiB are about 3,000 words. It is
     # memory for each connection that is busy, twice.
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 1024),
@@ -49,8 +50,8 @@ HAPROXY = {
     # A replica that does not answer its health check is out after 2 × 1 s instead of 2 × 5 s
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
     # One that refuses a connection is out at once, until its health check says otherwise. With
-    # Serve's 3 refusals, the one try that a request has left may meet it again: where all others
-    # have as much to do as the balancing allows, HAProxy takes any
+    # Serve's 3 refusals, the last try of a request may meet it again: where all others have as much
+    # to do as the balancing allows, HAProxy takes any
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
     # How long a replica that is to go stays reachable. HAProxy knows within a second; Serve's 30 s
     # are for load balancers of a cloud, which do not see replicas here

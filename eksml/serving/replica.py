@@ -79,6 +79,7 @@ class Replica:
             meters=meters,
             suspects=suspects,
             share=commons.share,
+            mourn=commons.mourn,
         )
         self._keep(engine.watch())
         self._keep(commons.keep())
@@ -127,8 +128,8 @@ class Replica:
             await asyncio.sleep(LOOK_S)
         logger.error("The engine of %s is dead: its replica ends.", self._spec.model.name)
         gate.turn_away()
+        await commons.mourn()
         await asyncio.sleep(LAST_WORDS_S)
-        await commons.tell()  # which requests were under way
         os.kill(os.getpid(), signal.SIGTERM)
 
 

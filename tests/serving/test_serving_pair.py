@@ -71,10 +71,11 @@ def driven(
 
 
 def test_prompts_with_one_beginning_meet_the_replica_that_knows_it(pair: Endpoint) -> None:
-    """Each of 16 is sent four times. Dealt out to both, half of the beginnings would be found."""
+    """Each of 16 is sent four times, so that 0.59 of all tokens can be found, and would be 0.42 if
+    prompts were dealt out to both at random."""
     prompts = [shared_prefixes(seed, prefixes=1, prefix_words=70, words=5) for seed in range(16)]
     looked, share = driven(pair, lambda number: prompts[number % 16](number), 64, clients=1)
-    assert share > 0.58
+    assert share > 0.5
     assert min(looked) > 0.15 * sum(looked)
 
 

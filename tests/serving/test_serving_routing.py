@@ -37,7 +37,7 @@ defaults
     timeout server 60s
     option redispatch 1
     retry-on {retry_on}
-    retries 1
+    retries {retries}
     balance {balance}
 frontend all
     bind 127.0.0.1:{port}
@@ -64,7 +64,11 @@ class Replicas:
         self.hold_s = 0.0
         self.silent: set[int] = set()
         """Those that break off whatever asks them but for their health."""
+        self.dying: set[int] = set()
+        """Those that are killed by the next request: all that they have at hand breaks off."""
         self.running, self.most = Counter[int](), Counter[int]()
+        self._sites: list[web.TCPSite] = []
+        self._at_hand: list[set[asyncio.Transport]] = [set() for _ in self.ports]
         self._began = threading.Event()
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -73,8 +77,15 @@ class Replicas:
         body = await request.read()
         if request.path == "/-/healthz":
             return web.Response()
+        self._at_hand[number].add(request.transport)
         if number in self.silent:
             request.transport.abort()
+        if number in self.dying:
+            self.dying.discard(number)
+            self.silent.add(number)
+            await self._sites[number].stop()
+            for transport in self._at_hand[number]:
+                transport.abort()
         self.running[number] += 1
         self.most[number] = max(self.most[number], self.running[number])
         await asyncio.sleep(self.hold_s)
@@ -88,7 +99,8 @@ class Replicas:
         runner = web.AppRunner(app)
         await runner.setup()
         for port in self.ports:
-            await web.TCPSite(runner, "127.0.0.1", port).start()
+            self._sites.append(web.TCPSite(runner, "127.0.0.1", port))
+            await self._sites[-1].start()
         self._began.set()
         await self._end.wait()
         await runner.cleanup()
@@ -109,7 +121,13 @@ def proxy(ports: list[int], folder: Path) -> Iterator[str]:
     """HAProxy before the servers at these ports."""
     [port] = free_ports(1)
     servers = "\n".join(f"    server s{each} 127.0.0.1:{each} check {_OUT}" for each in ports)
-    fields = {"retry_on": RETRY_ON, "balance": balance_algorithm(), "port": port}
+    retries = HAPROXY["RAY_SERVE_HAPROXY_RETRIES"]
+    fields = {
+        "retry_on": RETRY_ON,
+        "retries": retries,
+        "balance": balance_algorithm(),
+        "port": port,
+    }
     file = folder / "haproxy.cfg"
     file.write_text(CONFIG.format(servers=servers, **fields))
     process = subprocess.Popen([haproxy.get_haproxy_binary(), "-f", file])
@@ -238,6 +256,18 @@ def test_a_request_that_its_replica_breaks_off_is_asked_of_another_one(
     replicas.silent.clear()
     assert sum(found.values()) == 50
     assert not found[1]
+
+
+@pytest.mark.parametrize("victim", [0, 1])  # one of them is last on the hash's circle
+def test_what_a_replica_has_at_hand_when_it_is_killed_is_asked_of_another_one(
+    dice: random.Random, tmp_path: Path, victim: int
+) -> None:
+    """Also where that one has more to do than the balancing would allow."""
+    with Replicas(2) as replicas, proxy(replicas.ports, tmp_path) as url:
+        replicas.hold_s = 0.05
+        replicas.dying.add(victim)
+        found = met(url, [chat(words(dice, 100)) for _ in range(60)], clients=20)
+    assert set(found) == {1 - victim}
 
 
 def test_beginnings_of_a_replica_that_is_gone_are_asked_of_others(

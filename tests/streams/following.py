@@ -16,8 +16,8 @@ def results(run: Any) -> list[Any]:
 
 
 def workers() -> list[int]:
-    """Ids of the processes of ``on_event``."""
-    return [process.pid for process in family.titled("::Worker")]
+    """Ids of the processes of ``on_event``. (vLLM's are called ``VLLM::Worker``.)"""
+    return [process.pid for process in family.titled("ray::Worker")]
 
 
 def wait_until(condition: Callable[[], object], run: Any, timeout_s: float = 90) -> None:

@@ -16,8 +16,7 @@ RETRY_ON = f"conn-failure empty-response {RETRY_STATUS}"
 """For ``RAY_SERVE_HAPROXY_RETRY_ON``: a replica that is gone, that was killed before its first
 byte, or whose engine was. Repeating is safe, as computing an answer twice changes nothing. HAProxy
 repeats only what its buffer holds whole: ``RAY_SERVE_HAPROXY_TUNE_BUFSIZE``, 16 KiB by default,
-bounds the bodies that can be rescued. ``RAY_SERVE_HAPROXY_RETRIES=1`` gives a request two replicas,
-so that one that kills engines kills no third."""
+bounds the bodies that can be rescued."""
 CLIENT_GONE = 499
 """In metrics, for a client that left before the end; never sent. The number is nginx's."""
 

@@ -8,7 +8,7 @@ costly is done with it. An answer passes chunk by chunk, as it comes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from eksml.serving.gate.asgi import ASGIApp, Receive, Scope, Send, header
 from eksml.serving.gate.bodies import ClientGone, parse, read_body
@@ -28,6 +28,10 @@ from eksml.serving.meters import Meters
 from eksml.serving.spec import AppSpec
 
 
+async def _nobody_to_tell() -> None:
+    """There are no other replicas."""
+
+
 class Gate:
     """An ASGI application around another one.
 
@@ -42,6 +46,8 @@ class Gate:
         suspects: Requests that may kill engines. Whoever sees the engine die calls its ``died``.
         clock: Seconds.
         share: This replica's part of the tenants' limits: 1 / replicas. Asked often.
+        mourn: Called when the engine died of one of the requests under way, by each of them:
+            returns once all replicas know them.
 
     Raises:
         InvalidSpec: The file of tenants is missing or damaged.
@@ -58,6 +64,7 @@ class Gate:
         suspects: Suspects | None = None,
         clock: Callable[[], float] = time.monotonic,
         share: Callable[[], float] = lambda: 1.0,
+        mourn: Callable[[], Awaitable[None]] = _nobody_to_tell,
     ) -> None:
         self._spec = spec
         slots = min(engine.slots, capacity)
@@ -70,6 +77,7 @@ class Gate:
             suspects=self.suspects,
             meters=meters,
             clock=clock,
+            mourn=mourn,
         )
         self._door = Door(
             routes=routes_of_model(spec),

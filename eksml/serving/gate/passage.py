@@ -68,6 +68,11 @@ class Passage:
         """Whether a whole answer was sent that is none of a failed engine."""
         return self._complete and not self._answer.failed and self.status < 500
 
+    @property
+    def unheard(self) -> bool:
+        """Whether nothing was sent."""
+        return not self._begun
+
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         """Let the application answer. Raises nothing of what it raises: see ``close``."""
         try:

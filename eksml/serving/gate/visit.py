@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from eksml.observe.access_log import Access
 from eksml.serving.answer import Answer
+from eksml.serving.gate.alone import Alone
 from eksml.serving.gate.asgi import ASGIApp, Headers, Message, Scope, Send
 from eksml.serving.gate.checks import Asked
 from eksml.serving.gate.ending import Ending, Reason
@@ -19,10 +20,6 @@ from eksml.serving.gate.passage import Passage
 from eksml.serving.gate.suspects import MOST_VICTIMS, Suspects
 from eksml.serving.meters import Meters
 from eksml.serving.spec import TenantSpec
-
-ALONE_S = 2.0
-"""Seconds that a suspect is computed without another suspect: what kills an engine does so in its
-first steps, and the innocent should not wait for each other's whole answers."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,10 @@ class Means:
     suspects: Suspects
     meters: Meters
     clock: Callable[[], float]
-    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held for the one suspect that is computed."""
+    mourn: Callable[[], Awaitable[None]]
+    """Returns once all replicas know what this one's engine died of."""
+    alone: Alone = field(default_factory=Alone)
+    """For suspects."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +73,14 @@ class Visit:
         self._ending = ending
         self._answer = Answer(request.scope, means.clock, request.arrived_s)
         self._passage = Passage(
-            request.send, means.engine, ending, self._answer, self._headers, self._let_next
+            request.send, means.engine, ending, self._answer, self._headers, self._began
         )
         self._woken = asyncio.Event()
         self._place = Place(request.tenant, max(request.asked.tokens, 1), self._woken.set)
         self._reservation = Reservation(None, 0)
         self._refused: Refused | None = None
         self._started = False
-        self._alone = False
+        self._let_next: Callable[[], None] = lambda: None
         self._computed = False
         self._body_sent = False
 
@@ -92,7 +91,7 @@ class Visit:
             Refused: It was not let in. Once it is, refusals are ``close``'s to tell.
         """
         if self._means.suspects.suspected(self._request.digest):
-            await self._wait_alone()
+            self._let_next = await self._means.alone.enter()
         try:
             self._enter()
             await self._wait()
@@ -164,6 +163,11 @@ class Visit:
         finally:
             self._ending.gentle = False
             suspects.end(digest, well=self._passage.well, died=not self._means.engine.alive)
+        if self._passage.unheard and not self._means.engine.alive:
+            # The replica that is asked next shall know what may happen to it
+            await self._means.mourn()
+            if suspects.refused(digest):
+                raise _poisoned()
 
     async def _receive(self) -> Message:
         if self._body_sent:
@@ -171,15 +175,8 @@ class Visit:
         self._body_sent = True
         return {"type": "http.request", "body": self._request.body, "more_body": False}
 
-    async def _wait_alone(self) -> None:
-        await self._means.alone.acquire()
-        self._alone = True
-        asyncio.get_running_loop().call_later(ALONE_S, self._let_next)
-
-    def _let_next(self) -> None:
-        if self._alone:
-            self._alone = False
-            self._means.alone.release()
+    def _began(self) -> None:
+        self._let_next()
 
     def _headers(self) -> Headers:
         return [*self._request.headers, *self._means.limits.headers(self._request.tenant)]

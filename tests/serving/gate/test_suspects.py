@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from eksml.errors import Damaged
 from eksml.serving.gate import Suspects
+from eksml.serving.gate.alone import Alone
 from eksml.serving.gate.suspects import FORGET_S, MOST_REMEMBERED, digest_of
 
 BAD = digest_of("/v1/completions", b"bad")
@@ -140,8 +141,8 @@ def test_a_poisoned_request_kills_two_engines_and_is_refused_by_the_third() -> N
         answers.append(asyncio.run(ask(gate, POISON)))
         told.append(gate.suspects.to_json())
         assert engine.alive == (len(told) == 3)
-    assert [answer.status_code for answer in answers] == [503, 503, 422]
-    assert code_of(answers[2]) == "request_kills_engine"
+    assert [answer.status_code for answer in answers] == [503, 422, 422]
+    assert code_of(answers[1]) == code_of(answers[2]) == "request_kills_engine"
 
 
 def test_suspects_are_computed_one_at_a_time_and_others_beside_them() -> None:
@@ -164,6 +165,30 @@ def test_suspects_are_computed_one_at_a_time_and_others_beside_them() -> None:
     assert asyncio.run(run()) == [200] * 3
     assert below.most_running == 2
     assert gate.suspects.to_json()["victims"] == {}
+
+
+def test_a_request_whose_engine_died_is_sent_elsewhere_once_the_others_know() -> None:
+    engine, heard = Engine(), asyncio.Event()
+    gate = gate_of(Below(engine=engine, kills=True), engine=engine, mourn=heard.wait)
+
+    async def run() -> int:
+        asked = asyncio.ensure_future(ask(gate, POISON))
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        heard.set()
+        return (await asked).status_code
+
+    assert asyncio.run(run()) == 503
+
+
+def test_many_suspects_are_all_let_in_within_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eksml.serving.gate.alone.ALL_S", 0.2)
+
+    async def run() -> None:
+        door = Alone()
+        await asyncio.wait_for(asyncio.gather(*(door.enter() for _ in range(100))), 5)
+
+    asyncio.run(run())
 
 
 def as_sent(body: Any) -> bytes:
