@@ -309,6 +309,7 @@ async def _application(llm: AsyncLLM, arguments: Namespace) -> FastAPI:
     # What vLLM puts around its routes (keys, CORS, counts of HTTP requests) is the gate's business
     # here, and each layer is called for every token
     app.user_middleware.clear()
+    app.middleware_stack = None  # has been built with them; the first request builds it anew
     # When the engine died, vLLM's error handler tells its server to stop; here Serve does
     app.state.server = SimpleNamespace(should_exit=False)
     return app
