@@ -25,6 +25,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from eksml.observe.metrics import REPLICA
 from eksml.serving.routing import balance_algorithm
 from eksml.testing.load import Load, run, shared_prefixes, unique_prompts
 from eksml.testing.outcomes import Report
@@ -45,11 +46,10 @@ def counters(url: str) -> tuple[float, float]:
     end_s = time.monotonic() + 30
     with ThreadPoolExecutor(8) as asking:
         while len(page) < 2:
-            # Several at once, so that no replica is free all the time; they are told apart by when
-            # they started
+            # Several at once, so that no replica is free all the time
             for text in asking.map(_metrics, [url] * 8):
-                [began] = [each for each in text.splitlines() if each.startswith("process_start_t")]
-                page[began] = text
+                [name] = [each for each in text.splitlines() if each.startswith(REPLICA.name)]
+                page[name] = text
             assert time.monotonic() < end_s, "one of the replicas never answered"
     return _sum(page, "vllm:prefix_cache_queries_total"), _sum(page, "vllm:prefix_cache_hits_total")
 

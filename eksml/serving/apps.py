@@ -127,11 +127,11 @@ def application(spec: AppSpec) -> Application:
     """The same, of a specification that was checked already."""
     from ray import serve
 
-    from eksml.serving.device import on_device
+    from eksml.serving.device import located, on_device
     from eksml.serving.profiles import settings_of
     from eksml.serving.replica import Replica
 
-    spec = spec.model_copy(update={"model": on_device(spec.model)})
+    spec = spec.model_copy(update={"model": on_device(located(spec.model))})
     settings = settings_of(spec.model, deadline_s=spec.limits.deadline_s)
     options = deployment_options(spec.model, settings, spec.batches)
     deployment = serve.deployment(serve.ingress()(Replica), **options)

@@ -42,8 +42,8 @@ class ModelSpec(Spec):
     name: Name
     """As clients say it in ``model``."""
     source: Filled
-    """A name on the Hugging Face hub, a local folder, or ``s3://bucket/folder``, which is fetched
-    once a node."""
+    """A name on the Hugging Face hub, a local folder, ``s3://bucket/folder``, which is fetched
+    once a node, or a version in MLflow's registry: ``models:/NAME/3``, ``models:/NAME@ALIAS``."""
     device: Literal["cpu", "gpu", "neuron"] | None = None
     """What it computes on; None: what the installed vLLM computes on."""
     tensor_parallel: AtLeastOne = 1
@@ -60,7 +60,8 @@ class ModelSpec(Spec):
     """vLLM's engine arguments, over the profile's; and those of its server that say how it answers,
     such as ``tool_call_parser``."""
     adapters: dict[Name, Filled] = Field(default_factory=dict)
-    """LoRA adapters: the name that clients say in ``model`` → a folder or ``s3://…``."""
+    """LoRA adapters: the name that clients say in ``model`` → a folder, ``s3://…`` or
+    ``models:/…``."""
     queue: Count | None = None
     """Requests that may wait while all of ``max_num_seqs`` are computed; None: the profile's."""
 

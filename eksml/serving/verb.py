@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eksml.errors import InvalidSpec
-from eksml.serving.device import on_device
+from eksml.registry import name_of
+from eksml.serving.device import located, on_device
 from eksml.serving.endpoint import START_S, Endpoint
 from eksml.serving.spec import LimitsSpec, ModelSpec, ServeSpec, TenantSpec
 
@@ -41,7 +42,7 @@ def serve(
 
     Args:
         models: One or several: a :class:`ModelSpec`, its fields, or the source alone, whose last
-            part is then the name.
+            part (of ``models:/NAME@ALIAS`` the name) is then the name.
         cluster: Where: a specification, the path of its YAML file, a name or a handle. None: the
             running Ray, else one of this process's own.
         name: Of the whole. The same name again changes what is served.
@@ -57,6 +58,7 @@ def serve(
 
     Raises:
         InvalidSpec: With every problem, before anything starts.
+        NotFound, StorageUnavailable: A registered version cannot be looked up.
         DoesNotFit: A replica can never be placed.
         ClusterNotUp, ClusterStartFailed: There is no Ray to work on.
         RunFailed: A model cannot be started; says why.
@@ -80,18 +82,21 @@ def serve(
 
 
 def checked(spec: ServeSpec, cluster: Cluster | Running | str | Path | None) -> ServeSpec:
-    """The specification, its models' files, arguments and memory looked at. On this machine, what
-    they compute on is filled in.
+    """The specification, its models' files, arguments and memory looked at. Registered versions
+    are looked up; on this machine, what they compute on is filled in.
 
     Raises:
         InvalidSpec: With every problem.
         MissingExtra: This machine has no vLLM to compute with.
+        NotFound, StorageUnavailable: A registered version cannot be looked up.
     """
     from eksml.cluster import Cluster
     from eksml.serving.checks import problems_of
 
+    models = map(located, spec.models)
     if cluster is None:
-        spec = spec.model_copy(update={"models": tuple(map(on_device, spec.models))})
+        models = map(on_device, models)
+    spec = spec.model_copy(update={"models": tuple(models)})
     known = cluster if isinstance(cluster, Cluster) else getattr(cluster, "spec", None)
     if problems := problems_of(spec, known):
         raise InvalidSpec(problems, "what is to be served")
@@ -126,4 +131,4 @@ def _model(model: Any) -> Any:
     if not isinstance(model, str | Path):
         return model
     source = str(model)
-    return {"name": source.rstrip("/").rpartition("/")[2], "source": source}
+    return {"name": name_of(source), "source": source}

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from eksml.observe.metrics import REPLICA
 from eksml.serving import ModelSpec
 from eksml.serving.verb import serve
 from eksml.testing.load import Load, run, shared_prefixes
@@ -35,16 +36,15 @@ def pair(endpoint: Endpoint, tiny: Path) -> Iterator[Endpoint]:
 
 
 def counters(url: str) -> dict[str, tuple[float, float]]:
-    """For each replica, by when it started: prompt tokens that it looked up in its cache, and that
-    it found there."""
+    """For each replica: prompt tokens that it looked up in its cache, and that it found there."""
     seen: dict[str, tuple[float, float]] = {}
     end_s = time.monotonic() + 60
     with ThreadPoolExecutor(8) as asking:
         while len(seen) < 2:  # several are asked for at once, so that no replica gets all of them
             for page in asking.map(_page, [url] * 8):
-                seen[page("process_start_time_seconds")[0]] = (
-                    sum(map(float, page(LOOKED))),
-                    sum(map(float, page(FOUND))),
+                seen[page(REPLICA.name)[0]] = (
+                    sum(map(_value, page(LOOKED))),
+                    sum(map(_value, page(FOUND))),
                 )
             assert time.monotonic() < end_s, "one of the replicas never answered"
     return seen
@@ -53,7 +53,11 @@ def counters(url: str) -> dict[str, tuple[float, float]]:
 def _page(url: str) -> Callable[[str], list[str]]:
     with urllib.request.urlopen(url.removesuffix("/v1") + "/metrics", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
-    return lambda name: [line.split()[-1] for line in lines if line.startswith(name)]
+    return lambda name: [line for line in lines if line.startswith(name)]
+
+
+def _value(line: str) -> float:
+    return float(line.split()[-1])
 
 
 def driven(

@@ -7,6 +7,7 @@ from typing import Any
 
 from eksml.batches.models.llm_spec import LLM, Task
 from eksml.llm.engine_arguments import Device
+from eksml.registry import place_of
 
 
 def llm(
@@ -49,7 +50,8 @@ def llm(
 
     Args:
         source: A local folder or ``s3://bucket/folder`` as transformers saves it, with weights as
-            safetensors, or a name on the Hugging Face hub.
+            safetensors, a name on the Hugging Face hub, or a version in MLflow's registry:
+            ``models:/NAME/3``, ``models:/NAME@ALIAS``.
         task: ``generate`` gives text, ``embed`` and ``classify`` a list of float32, ``score`` one
             float32 for a pair of texts.
         prompt: ``"Summarise: {text}"`` with columns in braces (a literal brace is written twice),
@@ -73,7 +75,7 @@ def llm(
         json_tries: Times that an answer which breaks one of these three, because it was cut or a
             schema says more than a grammar can, is asked for again, with other seeds and at a
             temperature of 0.7 or more.
-        adapters: LoRA adapters by name, each a folder or URI.
+        adapters: LoRA adapters by name, each a folder, URI or registered version.
         adapter: Which of them rows use that name none.
         adapter_column: Where rows name theirs.
         output: Name of the new column: ``generated_text``, ``embedding``, ``probabilities`` or
@@ -83,9 +85,10 @@ def llm(
 
     Raises:
         InvalidSpec: With everything that is wrong.
+        MissingExtra, NotFound, StorageUnavailable: A registered version cannot be looked up.
     """
     return LLM(
-        source=source,
+        source=place_of(source),
         task=task,
         prompt=prompt,
         messages_column=messages_column,
@@ -99,7 +102,7 @@ def llm(
         regex=regex,
         choices=None if choices is None else tuple(choices),
         json_tries=json_tries,
-        adapters=dict(adapters or {}),
+        adapters={name: place_of(place) for name, place in (adapters or {}).items()},
         adapter=adapter,
         adapter_column=adapter_column,
         output=output,
