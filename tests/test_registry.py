@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,20 @@ from eksml.serving.verb import checked
 Register = Callable[[str], str]
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/registry.db"
+
+
 @pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def client(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     mlflow = pytest.importorskip("mlflow")
-    place = f"sqlite:///{tmp_path}/registry.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     mlflow.set_tracking_uri(None)
     found = mlflow.MlflowClient()
     found.create_registered_model("qwen")
-    return found
+    yield found
+    found.delete_registered_model("qwen")
 
 
 @pytest.fixture
