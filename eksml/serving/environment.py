@@ -54,8 +54,8 @@ HAPROXY = {
     # to do as the balancing allows, HAProxy takes any
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
     # An HAProxy that has died is missed by Serve when it did not answer three times in a row: after
-    # 3 s, not 30
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    # 6 s, not 30. (It may be silent for a moment when it takes over new replicas)
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
     # How long a replica that is to go stays reachable. HAProxy knows within a second; Serve's 30 s
     # are for load balancers of a cloud, which do not see replicas here
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
