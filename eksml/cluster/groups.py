@@ -204,7 +204,9 @@ class WorkerGroup(Node):
     shm: Bytes | None = None
     """Size of /dev/shm; counts towards the pod's memory. None: the operator's choice."""
     scratch: Bytes | None = None
-    """Space on the instance's own NVMe disks, gone with the pod. None: none."""
+    """Space on the instance's own NVMe disks, gone with the pod: for temporary files (``TMPDIR``),
+    fetched weights (``EKSML_HOME``, ``HF_HOME``) and what else is put into /mnt/scratch. None:
+    none."""
     priority: Annotated[int, Field(strict=True, ge=-INT32, le=INT32)] = 0
     """Which group the autoscaler takes first where several would do: the highest."""
     priority_class: ObjectName | None = None

@@ -17,7 +17,7 @@ from eksml.cluster.names import ObjectName
 from eksml.cluster.problems import Spec
 
 SCRATCH_PATH = "/mnt/scratch"
-"""Where a group's ``scratch`` appears."""
+"""Where a group's ``scratch`` appears. Temporary files and fetched weights lie there, too."""
 
 _TAKEN = {
     "/dev/shm": "Ray's shared memory",

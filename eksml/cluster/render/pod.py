@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eksml.cluster.groups import HEAD_GROUP
 from eksml.cluster.image import arch_of, image_of
+from eksml.cluster.mounts import SCRATCH_PATH
 from eksml.cluster.placement import ZONE
 from eksml.cluster.render.drain import drain_env, drain_hook, grace_s
 from eksml.cluster.render.limits import protects
@@ -38,6 +39,15 @@ _EFA_ENV = {
     "FI_EFA_USE_DEVICE_RDMA": "1",
     # Data loaders fork
     "FI_EFA_FORK_SAFE": "1",
+}
+_SCRATCH_ENV = {
+    # State of streams that has no room in memory, and what else is large for a while
+    "TMPDIR": SCRATCH_PATH,
+    # Ray's logs and sockets stay where whoever collects them looks
+    "RAY_TMPDIR": "/tmp",
+    # Weights that are fetched from S3 and from a hub
+    "EKSML_HOME": f"{SCRATCH_PATH}/eksml",
+    "HF_HOME": f"{SCRATCH_PATH}/huggingface",
 }
 
 
@@ -143,7 +153,8 @@ def _region(spec: Cluster) -> dict[str, str]:
 
 
 def _worker_env(spec: Cluster, group: WorkerGroup) -> dict[str, str]:
-    own = drain_env(spec.notice_s) | (_EFA_ENV if group.efa else {})
+    own = drain_env(spec.notice_s)
+    own |= (_EFA_ENV if group.efa else {}) | (_SCRATCH_ENV if group.scratch else {})
     return {**_region(spec), **NO_NICENESS, **own, **spec.env, **group.env}
 
 

@@ -12,6 +12,7 @@ import pytest
 from rendering import NEURON_IMAGE, cluster_spec, container, pod, worker
 
 from eksml import Cluster, cpu, gpu, neuron
+from eksml.cluster.groups import WorkerGroup
 from eksml.cluster.sizing import resolve
 
 
@@ -30,6 +31,18 @@ def test_limits_equal_requests_but_cpu_is_not_throttled() -> None:
     unlimited = {name: requests.pop(name) for name in ("cpu", "ephemeral-storage")}
     assert resources["limits"] == requests
     assert unlimited["ephemeral-storage"] == "1048576Mi"
+
+
+def test_what_is_large_for_a_while_lies_on_scratch_and_rays_own_files_do_not() -> None:
+    def variables(group: WorkerGroup) -> dict[str, str]:
+        return {each["name"]: each.get("value", "") for each in container(group)["env"]}
+
+    with_scratch = variables(gpu("g6.12xlarge", scratch="1Ti", env={"HF_HOME": "/mnt/hub"}))
+    assert with_scratch["TMPDIR"] == "/mnt/scratch"
+    assert with_scratch["EKSML_HOME"].startswith("/mnt/scratch/")
+    assert with_scratch["RAY_TMPDIR"] == "/tmp"
+    assert with_scratch["HF_HOME"] == "/mnt/hub", "what a user says stands over it"
+    assert not {"TMPDIR", "RAY_TMPDIR", "EKSML_HOME"} & variables(gpu("g6.12xlarge")).keys()
 
 
 def test_shares_of_a_machine_are_equal() -> None:
