@@ -18,6 +18,7 @@
     │   └── DoesNotFit           preflight: the workload can never be placed
     ├── CallError                a function or its configuration cannot travel
     ├── EngineDied               the process behind a loaded model is gone
+    ├── WorkerDied               whoever had a message was gone, too often
     ├── CheckpointError
     │   ├── UnsupportedState     a value that cannot be stored without pickle
     │   └── NonFiniteState       NaN or infinity in what was to be checkpointed
@@ -126,6 +127,10 @@ class CallError(EksmlError):
 
 class EngineDied(EksmlError):
     """The process behind a loaded model is gone; the model may be loaded again."""
+
+
+class WorkerDied(EksmlError):
+    """Whoever had a message was gone before it was done, as often as it may be tried."""
 
 
 class CheckpointError(EksmlError):

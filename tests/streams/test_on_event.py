@@ -55,6 +55,13 @@ def test_a_later_attempt_goes_on_from_what_was_saved_and_fences_the_earlier_one(
         Job(root, "one").begin()
 
 
+def test_attempts_of_which_nothing_was_heard_are_counted(root):
+    Job(root, "one").begin()  # killed
+    Job(root, "one").begin().end()  # failed, and said so
+    third = Job(root, "one").begin()
+    assert (third.attempt, third.vanished) == (3, 1)
+
+
 def test_workers_follow_the_queue_from_none_to_the_most_and_back():
     scaling = Scaling(0, 5, idle_s=10)
     assert scaling.wanted(waiting=0, busy=0, workers=0, now_s=0) == 0
@@ -176,6 +183,34 @@ def test_a_poison_message_is_dead_after_three_receives_and_holds_nobody_up(
     assert json.loads(answer["Messages"][0]["Body"])["n"] == 3
     # Whoever had to wait until the poison comes again would be behind by the visibility
     assert lag_s < 5
+    run.cancel()
+
+
+@pytest.mark.long
+def test_a_message_that_kills_its_workers_is_dead_after_the_third(
+    embedded_ray, server, queue, tmp_path
+):
+    env = server.env()
+
+    def deadly(event):
+        if event["n"] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return event["n"]
+
+    server.send(queue, *({"n": n} for n in range(3)))
+    run = on_event(
+        streams.sqs(queue, visibility_s=2),
+        WithEnv(deadly, env).handler,
+        scale=(1, 2),
+        storage=tmp_path,
+        wait=False,
+    )
+    wait_until(lambda: len(results(run)) == 2, run)
+    wait_until(lambda: any((run.uri / "dead").list()), run)
+    [letter] = [stat.uri.read_json() for stat in (run.uri / "dead").list()]
+    assert json.loads(letter["body"]) == {"n": 1}
+    assert letter["error"] == "eksml.errors.WorkerDied"
+    assert "3 times" in letter["message"]
     run.cancel()
 
 

@@ -212,7 +212,7 @@ def test_poison_goes_to_a_topic_of_dead_letters_and_holds_nobody_up(embedded_ray
     assert sorted(result["result"] for result in results(run)) == [0, 3, 4]
     letters = {s.uri.read_json()["body"]: s.uri.read_json() for s in (run.uri / "dead").list()}
     assert letters['{"n": 1}']["message"] == "cannot be read"
-    assert letters['{"n": 2}']["error"] == "WorkerDied"
+    assert letters['{"n": 2}']["error"] == "eksml.errors.WorkerDied"
     assert {letter["receives"] for letter in letters.values()} == {2}
     assert sorted(texts(broker, "letters")) == [b'{"n": 1}', b'{"n": 2}', b"{broken"]
     run.cancel()

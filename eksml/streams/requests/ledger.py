@@ -4,12 +4,14 @@
 
     requests/<id>/attempt-000001.json    written with if-absent: one worker gets each number
     requests/<id>/saved-000001.json      what attempt 1 saved on its way
+    requests/<id>/ended-000001.json      attempt 1 ended without a result, and its worker lives
     requests/<id>/result.json            written with if-absent: the one effect
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from eksml.errors import AlreadyExists, Fenced, NotFound
@@ -36,6 +38,8 @@ class Job:
         """Number of this attempt; a fencing token: later ones are greater."""
         self.saved: Any = None
         """What an earlier attempt saved last; None if nothing."""
+        self.vanished = 0
+        """Earlier attempts of which nothing was heard again: their workers died, most likely."""
         self._folder = folder / id
 
     def begin(self) -> Job:
@@ -48,16 +52,16 @@ class Job:
             names = [stat.uri.name for stat in self._folder.list()]
             if "result.json" in names:
                 raise AlreadyExists(f"{self._folder} has its result.")
-            attempts = [_number(name) for name in names if name.startswith("attempt-")]
+            attempts = _numbers("attempt", names)
             self.attempt = max(attempts, default=0) + 1
+            self.vanished = len(attempts) - len(_numbers("ended", names))
             try:
                 claim = {"began_s": time.time()}
                 self._file("attempt", self.attempt).write_json(claim, if_absent=True)
                 break
             except AlreadyExists:
                 continue
-        saved = [_number(name) for name in names if name.startswith("saved-")]
-        if saved:
+        if saved := _numbers("saved", names):
             self.saved = self._file("saved", max(saved)).read_json()
         return self
 
@@ -77,9 +81,13 @@ class Job:
             Fenced: A later attempt has begun.
         """
         names = [stat.uri.name for stat in self._folder.list()]
-        newest = max((_number(name) for name in names if name.startswith("attempt-")), default=0)
+        newest = max(_numbers("attempt", names), default=0)
         if newest > self.attempt:
             raise Fenced(f"attempt {newest} at {self.id} took over from attempt {self.attempt}.")
+
+    def end(self) -> None:
+        """Say that this attempt is over, without a result, and not because its worker died."""
+        self._file("ended", self.attempt).write_json({"ended_s": time.time()})
 
     def finish(self, outcome: dict[str, Any]) -> bool:
         """Make the outcome the request's one result; whether it was this one's to make."""
@@ -103,5 +111,7 @@ def result_of(folder: URI, id: str) -> dict[str, Any] | None:
     return found
 
 
-def _number(name: str) -> int:
-    return int(name.removesuffix(".json").rpartition("-")[2])
+def _numbers(kind: str, names: Iterable[str]) -> list[int]:
+    """Of the files of that kind."""
+    found = (name.removesuffix(".json").rpartition("-") for name in names)
+    return [int(number) for prefix, _, number in found if prefix == kind]

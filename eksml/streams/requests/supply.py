@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from eksml.errors import StorageError
+from eksml.errors import StorageError, WorkerDied
 from eksml.runs.record import ErrorRecord
 from eksml.streams.endpoints.kafka import Kafka
 from eksml.streams.endpoints.sqs import Sqs
@@ -110,9 +110,9 @@ class TopicSupply:
 
     def _bury(self, message: Message) -> Outcome:
         why = f"the worker that had it died, and it was received {message.receives} times."
-        died = ErrorRecord(type="WorkerDied", message=why, traceback="")
+        died = WorkerDied(why)
         try:
-            bury(self._post.run, self._post.dead_letters, message, died)
+            bury(self._post.run, self._post.dead_letters, message, ErrorRecord.of(died))
         except StorageError:
             return "again"
         return "dead"

@@ -61,8 +61,8 @@ def on_event(
             value; or a class that is made once in each worker and then called.
         scale: Least and most workers.
         resources: Of each worker, by Ray's names; ``{"CPU": 1}`` unless given.
-        receives: After so many receives, a message whose handler fails is dead; one of a topic,
-            too, if its worker dies of it each time.
+        receives: After so many receives, a message whose handler fails is dead, and so is one
+            whose worker has died so often.
         dead_letters: Queue or topic for dead messages; they lie in the run's ``dead`` folder, with
             the reason, in any case.
         idle_s: Seconds without work until a worker goes.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from eksml.errors import AlreadyExists, Fenced, StorageError, StorageUnavailable
+from eksml.errors import AlreadyExists, Fenced, StorageError, StorageUnavailable, WorkerDied
 from eksml.runs.record import ErrorRecord
 from eksml.storage import URI
 from eksml.streams.endpoints.kafka import Kafka
@@ -108,14 +108,20 @@ class Worker:
             job = Job(self._post.run / REQUESTS, request.id).begin()
         except AlreadyExists:
             return
-        arguments = (request.event, job) if self._takes_job else (request.event,)
-        result = self._handler(*arguments)
-        job.check_fenced()
-        job.finish({"event": request.event, "result": result})
+        try:
+            if job.vanished >= self._post.receives:
+                raise WorkerDied(f"the worker that had it died, {job.vanished} times.")
+            arguments = (request.event, job) if self._takes_job else (request.event,)
+            result = self._handler(*arguments)
+            job.check_fenced()
+            job.finish({"event": request.event, "result": result})
+        except Exception:
+            job.end()
+            raise
 
     def _failed(self, message: Message, error: Exception) -> Outcome:
         """Let it come again, or call it dead."""
-        if message.receives < self._post.receives:
+        if message.receives < self._post.receives and not isinstance(error, WorkerDied):
             return "failed"
         try:
             bury(self._post.run, self._post.dead_letters, message, ErrorRecord.of(error))
