@@ -29,11 +29,15 @@ TOOLS = Path(__file__).parents[1] / "tools" / "models.py"
 SLOTS, TOKENS = 16, 200
 
 
-def weight_mb() -> float:
-    """Resident memory of the replica and its engine."""
-    family = psutil.Process().children(recursive=True)
-    ours = [each for each in family if " ".join(each.cmdline()).startswith(("ray::Serve", "VLLM"))]
-    return sum(each.memory_info().rss for each in ours) / 1e6
+def weight_mb() -> dict[str, int]:
+    """Resident memory by process: the replica and its engine's core, whose size must not depend on
+    what was asked, and the engine's worker, whose key-value cache becomes resident as it fills."""
+    found = {"ray::ServeReplica": 0, "VLLM::EngineCore": 0, "VLLM::Worker": 0}
+    for process in psutil.Process().children(recursive=True):
+        for name in found:
+            if " ".join(process.cmdline()).startswith(name):
+                found[name] += process.memory_info().rss // 10**6
+    return found
 
 
 def measure(model: str, times: float, seconds: float) -> None:
@@ -56,9 +60,10 @@ def measure(model: str, times: float, seconds: float) -> None:
     print(
         f"goodput {report.requests_per_s / peak.requests_per_s:.3f} of the peak, refused in p50 "
         f"{report.e2e_s(0.5, Outcome.REFUSED) * 1000:.0f} ms, p99 "
-        f"{report.e2e_s(0.99, Outcome.REFUSED) * 1000:.0f} ms; replica {before_mb:.0f} MB before, "
-        f"{after_mb:.0f} MB after"
+        f"{report.e2e_s(0.99, Outcome.REFUSED) * 1000:.0f} ms"
     )
+    for name, before in before_mb.items():
+        print(f"{name}: {before} MB before, {after_mb[name]} MB after")
 
 
 def main() -> None:
