@@ -37,9 +37,11 @@ HAPROXY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     # What has not begun to answer is asked of another replica
     "RAY_SERVE_HAPROXY_RETRY_ON": RETRY_ON,
-    # Twice: what a replica breaks off as it dies may be sent to it once more, by an HAProxy that
-    # does not know yet. (A request that kills engines still kills no third one: see the gate)
-    "RAY_SERVE_HAPROXY_RETRIES": "2",
+    # What a replica breaks off as it is killed may be sent to it twice more: the kernel takes a
+    # connection until its socket is closed, and only then are they refused, by which HAProxy knows.
+    # The third time it meets another one. (A request that kills engines still kills no third one:
+    # see the gate)
+    "RAY_SERVE_HAPROXY_RETRIES": "3",
     # Only what fits into a buffer can be sent again; Serve's 16 KiB are about 3,000 words. It is
     # memory for each connection that is busy, twice.
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 1024),
