@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -91,3 +92,24 @@ def test_replicas_meet_in_an_actor_that_is_started_by_the_first(embedded_ray: No
     assert (mine.share(), yours.share()) == (0.5, 0.5)
     assert second.num_victims(POISON) == 1
     ray.kill(ray.get_actor("eksml-serving-meet", namespace="eksml"))
+
+
+def test_what_an_engine_died_of_is_known_to_all_once_it_was_mourned(embedded_ray: None) -> None:
+    import ray
+
+    first, second = Suspects(time.time), Suspects(time.time)
+    mine, yours = Commons("mourn", "a", first), Commons("mourn", "b", second)
+    first.begin(POISON)
+
+    async def die() -> int:
+        keeping = [asyncio.ensure_future(each.keep()) for each in (mine, yours)]
+        await asyncio.sleep(0.5)
+        mourning = [asyncio.ensure_future(mine.mourn()) for _ in range(3)]
+        first.end(POISON, well=False, died=True)
+        await asyncio.gather(*mourning)
+        for task in keeping:
+            task.cancel()
+        return second.num_victims(POISON)
+
+    assert asyncio.run(die()) == 1
+    ray.kill(ray.get_actor("eksml-serving-mourn", namespace="eksml"))

@@ -43,7 +43,7 @@ class Gate:
         capacity: Requests that run or wait, at most: of them ``engine.slots`` run.
         engine: The state of the engine.
         meters: Told of every request.
-        suspects: Requests that may kill engines. Whoever sees the engine die calls its ``died``.
+        suspects: Requests that may kill engines.
         clock: Seconds.
         share: This replica's part of the tenants' limits: 1 / replicas. Asked often.
         mourn: Called when the engine died of one of the requests under way, by each of them:
