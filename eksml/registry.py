@@ -17,8 +17,6 @@ from typing import Any
 
 from eksml.errors import InvalidSpec, MissingExtra, NotFound, Problem, StorageUnavailable
 
-SCHEME = "models:/"
-
 _VERSION = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+))")
 _LOGGED = re.compile(r"models:/(?P<id>m-[0-9a-f]+)")
 """What MLflow calls a model that a run has logged, instead of its place."""
@@ -42,7 +40,7 @@ def place_of(source: str) -> str:
         NotFound: The registry has no such model, version or alias.
         StorageUnavailable: The registry does not answer.
     """
-    if not source.startswith(SCHEME):
+    if not source.startswith("models:/"):
         return source
     asked = _VERSION.fullmatch(source)
     if asked is None:
@@ -66,7 +64,7 @@ def place_of(source: str) -> str:
         told = f"{source} lies at {place}, which only MLflow's server can read."
         remedy = "Register a version whose source is a folder or s3://…"
         raise InvalidSpec([Problem("source", told, remedy)], "the model")
-    return place.removeprefix("file://")
+    return place
 
 
 def _place(client: Any, asked: re.Match[str]) -> str:

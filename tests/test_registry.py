@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import invoke_json
 from tiny_llm import tiny_llm
 
 from eksml.batches.models.llm_call import llm
@@ -47,9 +48,8 @@ def test_what_is_not_registered_stays_as_it_is() -> None:
 
 
 def test_a_version_lies_where_it_was_registered(register: Register) -> None:
-    first, second = register("s3://bucket/one"), register("/models/two")
-    assert place_of(f"models:/qwen/{first}") == "s3://bucket/one"
-    assert place_of(f"models:/qwen/{second}") == "/models/two"
+    for place in ("s3://bucket/one", "/models/two", "file:///models/of%20three"):
+        assert place_of(f"models:/qwen/{register(place)}") == place
 
 
 def test_an_alias_means_what_it_means_now(client: Any, register: Register) -> None:
@@ -105,3 +105,11 @@ def test_what_is_served_and_computed_is_the_version_of_that_moment(
     assert checked(ServeSpec(models=(model,)), None).models[0].source == folder
     assert located(model).source == folder
     assert llm("models:/qwen@production", prompt="{text}").source == folder
+
+
+def test_explain_looks_a_version_up_for_its_memory(
+    client: Any, register: Register, tmp_path: Path
+) -> None:
+    client.set_registered_model_alias("qwen", "production", register(str(tiny_llm(tmp_path / "t"))))
+    told = invoke_json("serve", "explain", "models:/qwen@production")
+    assert told["qwen"]["need"]["weights"] > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -45,7 +44,7 @@ def explain(
         str,
         typer.Argument(
             metavar="FILE|MODEL",
-            help="A YAML file, or a model: its folder, s3:// URI or name on the hub.",
+            help="A YAML file, or a model: its folder, s3:// URI, name on the hub or models:/ URI.",
         ),
     ],
     profile: Annotated[
@@ -160,6 +159,7 @@ def key(
 
 
 def _apps(what: str, profile: str | None, engine: list[str] | None) -> tuple[AppSpec, ...]:
+    from eksml.registry import name_of
     from eksml.serving import config
     from eksml.serving.spec import AppSpec, ModelSpec
 
@@ -171,8 +171,7 @@ def _apps(what: str, profile: str | None, engine: list[str] | None) -> tuple[App
         return config.read(what).apps
     fields: dict[str, Any] = {"profile": profile} if profile else {}
     arguments = values.config(engine or (), None)
-    name = Path(what.rstrip("/")).name
-    model = ModelSpec(name=name, source=what, engine=arguments, **fields)
+    model = ModelSpec(name=name_of(what), source=what, engine=arguments, **fields)
     return (AppSpec(model=model),)
 
 
@@ -202,9 +201,10 @@ def _as_json(model: ModelSpec, settings: Settings, instance: str | None) -> dict
 def _need(model: ModelSpec, settings: Settings) -> Need | None:
     from eksml.errors import StorageError
     from eksml.serving.checks import need_on_disk
+    from eksml.serving.device import located
 
     try:
-        return need_on_disk(model, settings)
+        return need_on_disk(located(model), settings)
     except StorageError as error:
         output.note(f"Its memory is not known: {error}")
         return None
